@@ -1,0 +1,46 @@
+# make run    the demo: appbind on its embedded directory, with commands to paste
+# make test   everything: checks, unit and wire tests with the race detector, real servers, fuzzing
+# make build  the binary, bin/appbind
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+
+# How long each fuzz target runs.
+FUZZTIME ?= 30s
+
+.PHONY: build run test tools check unit fuzz measure install clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/appbind ./cmd/appbind
+
+run: build
+	./bin/appbind demo
+
+test: tools check unit fuzz
+
+# What the tests need and the machine lacks, from apt.
+tools:
+	sh test/tools.sh
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	 if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./test/measure
+
+unit:
+	$(GO) test -race -timeout 15m ./...
+
+# Every fuzz target in turn: "package target" lines come from the test binaries themselves.
+fuzz:
+	sh test/fuzz.sh $(FUZZTIME)
+
+install: build
+	install -D -m 755 bin/appbind $(DESTDIR)/usr/sbin/appbind
+	install -D -m 644 contrib/systemd/appbind.service $(DESTDIR)/usr/lib/systemd/system/appbind.service
+	install -D -m 644 config.example.yaml $(DESTDIR)/usr/share/doc/appbind/config.example.yaml
+
+clean:
+	rm -rf bin

@@ -1,0 +1,44 @@
+#!/bin/sh
+# tools.sh: installs what the tests need and this machine lacks, from Debian's or Ubuntu's packages.
+#
+# Nothing is started: the packages' own services stay off, the tests start
+# servers of their own on loopback. Needs root, or sudo that asks nothing.
+set -eu
+
+packages=
+need() { # need PROGRAM PACKAGE...
+	program=$1
+	shift
+	command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || packages="$packages $*"
+}
+PATH=$PATH:/usr/sbin:/sbin
+need slapd slapd
+need ldapsearch ldap-utils
+need dovecot dovecot-core
+need /usr/lib/dovecot/imap dovecot-imapd
+need /usr/lib/dovecot/lmtp dovecot-lmtpd
+need /usr/lib/dovecot/modules/auth/libauthdb_ldap.so dovecot-ldap
+need postfix postfix
+need /usr/lib/postfix/postfix-ldap.so postfix-ldap
+need openssl openssl
+need gcc gcc libc6-dev
+[ -n "$packages" ] || exit 0
+
+echo "installing for the tests:$packages"
+sudo=
+if [ "$(id -u)" -ne 0 ]; then
+	sudo="sudo -n"
+	$sudo true || { echo "tools.sh: not root and no sudo; install by hand:$packages" >&2; exit 1; }
+fi
+
+# A policy-rc.d that says 101 keeps packages from starting their services.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	trap '$sudo rm -f $policy' EXIT
+	printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+	$sudo chmod 755 $policy
+fi
+echo "postfix postfix/main_mailer_type select No configuration" | $sudo debconf-set-selections
+$sudo apt-get update -q
+# shellcheck disable=SC2086
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages

@@ -1,0 +1,156 @@
+// Package wire is LDAP messages as bytes (to be written: the manual).
+package wire
+
+import "errors"
+
+// Errors of this package. Which one it was decides only the log line: a client
+// that sends any of them is answered with a Notice of Disconnection.
+var (
+	// ErrMalformed says that bytes are not the BER or the LDAPMessage that RFC 4511 allows.
+	ErrMalformed = errors.New("malformed message")
+	// ErrTooLarge says that a message is over the limit of its connection.
+	ErrTooLarge = errors.New("message too large")
+)
+
+// Universal tags that LDAP uses (X.690 8.1.2; RFC 4511 5.1).
+const (
+	tagBoolean     = 0x01
+	tagInteger     = 0x02
+	tagOctetString = 0x04
+	tagEnumerated  = 0x0a
+	tagSequence    = 0x30
+	tagSet         = 0x31
+)
+
+// maxLengthOctets bounds the long form of a length: 4 octets reach past every
+// limit that we have, and Windows pads to exactly 4 (84 00 00 00 nn).
+const maxLengthOctets = 4
+
+// element splits b into its first element and what follows. Both length forms
+// are read, padded or not; the indefinite form (RFC 4511 5.1) and tags of more
+// than one octet, which LDAP does not have, are refused.
+func element(b []byte) (tag byte, content, rest []byte, err error) {
+	if len(b) < 2 {
+		return 0, nil, nil, ErrMalformed
+	}
+	tag = b[0]
+	if tag&0x1f == 0x1f {
+		return 0, nil, nil, ErrMalformed
+	}
+	n, head := int(b[1]), 2
+	if n >= 0x80 {
+		octets := n & 0x7f
+		if octets == 0 || octets > maxLengthOctets || len(b) < 2+octets {
+			return 0, nil, nil, ErrMalformed
+		}
+		n = 0
+		for _, c := range b[2 : 2+octets] {
+			n = n<<8 | int(c)
+		}
+		head += octets
+	}
+	if n > len(b)-head {
+		return 0, nil, nil, ErrMalformed
+	}
+	return tag, b[head : head+n : head+n], b[head+n:], nil
+}
+
+// expect is element with a demanded tag.
+func expect(b []byte, want byte) (content, rest []byte, err error) {
+	tag, content, rest, err := element(b)
+	if err == nil && tag != want {
+		err = ErrMalformed
+	}
+	return content, rest, err
+}
+
+// integer reads the contents of an INTEGER or ENUMERATED of at most 8 octets.
+func integer(content []byte) (int64, error) {
+	if len(content) == 0 || len(content) > 8 {
+		return 0, ErrMalformed
+	}
+	v := int64(int8(content[0]))
+	for _, c := range content[1:] {
+		v = v<<8 | int64(c)
+	}
+	return v, nil
+}
+
+// boundedInteger reads an INTEGER in 0..2^31-1 (maxInt of RFC 4511 4.1.1).
+func boundedInteger(content []byte) (int32, error) {
+	v, err := integer(content)
+	if err != nil || v < 0 || v > 1<<31-1 {
+		return 0, ErrMalformed
+	}
+	return int32(v), nil
+}
+
+// lengthOctets is how many octets appendLength writes for n.
+func lengthOctets(n int) int {
+	switch {
+	case n < 0x80:
+		return 1
+	case n <= 0xff:
+		return 2
+	case n <= 0xffff:
+		return 3
+	case n <= 0xffffff:
+		return 4
+	}
+	return 5
+}
+
+// appendHeader appends a tag and the shortest form of a length.
+func appendHeader(dst []byte, tag byte, n int) []byte {
+	dst = append(dst, tag)
+	switch lengthOctets(n) {
+	case 1:
+		return append(dst, byte(n))
+	case 2:
+		return append(dst, 0x81, byte(n))
+	case 3:
+		return append(dst, 0x82, byte(n>>8), byte(n))
+	case 4:
+		return append(dst, 0x83, byte(n>>16), byte(n>>8), byte(n))
+	}
+	return append(dst, 0x84, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+// appendElement appends a whole element.
+func appendElement(dst []byte, tag byte, content []byte) []byte {
+	return append(appendHeader(dst, tag, len(content)), content...)
+}
+
+// elementSize is the size of an element with n octets of content.
+func elementSize(n int) int { return 1 + lengthOctets(n) + n }
+
+// integerSize is the number of content octets of v >= 0.
+func integerSize(v int32) int {
+	n := 1
+	for v > 0x7f {
+		v >>= 8
+		n++
+	}
+	return n
+}
+
+// appendInteger appends an INTEGER or ENUMERATED, v >= 0, in its shortest form.
+func appendInteger(dst []byte, tag byte, v int32) []byte {
+	n := integerSize(v)
+	dst = append(dst, tag, byte(n))
+	for i := n - 1; i >= 0; i-- {
+		dst = append(dst, byte(v>>(8*i)))
+	}
+	return dst
+}
+
+// closeElement turns what was appended since start into the contents of one
+// element with this tag. Nested elements are so built from the outside in.
+func closeElement(dst []byte, start int, tag byte) []byte {
+	n := len(dst) - start
+	head := 1 + lengthOctets(n)
+	dst = append(dst, make([]byte, head)...)
+	copy(dst[start+head:], dst[start:start+n])
+	appendHeader(dst[:start], tag, n)
+	return dst
+}

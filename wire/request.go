@@ -1,0 +1,333 @@
+package wire
+
+// Scopes of a search (RFC 4511 4.5.1.2).
+const (
+	ScopeBase  = 0
+	ScopeOne   = 1
+	ScopeWhole = 2
+)
+
+// BindRequest is RFC 4511 4.2.
+type BindRequest struct {
+	// Version is 1..127; we serve 2 and 3.
+	Version int
+	// Name is the bind name, a DN or what else the client sends.
+	Name []byte
+	// SASL tells a SASL bind from a simple one.
+	SASL bool
+	// Password is the password of a simple bind.
+	Password []byte
+	// Mechanism and Credentials are those of a SASL bind.
+	Mechanism, Credentials []byte
+}
+
+const (
+	tagSimple = 0x80 // AuthenticationChoice simple [0]
+	tagSASL   = 0xa3 // AuthenticationChoice sasl [3]
+)
+
+// DecodeBind reads the body of a BindRequest.
+func DecodeBind(body []byte) (BindRequest, error) {
+	var b BindRequest
+	version, rest, err := expect(body, tagInteger)
+	if err != nil {
+		return b, err
+	}
+	v, err := integer(version)
+	if err != nil || v < 1 || v > 127 {
+		return b, ErrMalformed
+	}
+	b.Version = int(v)
+	if b.Name, rest, err = expect(rest, tagOctetString); err != nil {
+		return b, err
+	}
+	tag, content, rest, err := element(rest)
+	if err != nil || len(rest) != 0 {
+		return b, ErrMalformed
+	}
+	switch tag {
+	case tagSimple:
+		b.Password = content
+		return b, nil
+	case tagSASL:
+		b.SASL = true
+		if b.Mechanism, rest, err = expect(content, tagOctetString); err != nil {
+			return b, err
+		}
+		if len(rest) > 0 {
+			if b.Credentials, rest, err = expect(rest, tagOctetString); err != nil || len(rest) != 0 {
+				return b, ErrMalformed
+			}
+		}
+		return b, nil
+	}
+	return b, ErrMalformed
+}
+
+// AppendSimpleBind appends the body of a version 3 simple bind.
+func AppendSimpleBind(dst []byte, name string, password []byte) []byte {
+	dst = appendInteger(dst, tagInteger, 3)
+	dst = appendString(dst, tagOctetString, name)
+	return appendElement(dst, tagSimple, password)
+}
+
+// appendString is appendElement for a string.
+func appendString(dst []byte, tag byte, s string) []byte {
+	return append(appendHeader(dst, tag, len(s)), s...)
+}
+
+// SearchRequest is RFC 4511 4.5.1.
+type SearchRequest struct {
+	Base      []byte
+	Scope     int
+	Deref     int
+	SizeLimit int32
+	TimeLimit int32 // seconds
+	TypesOnly bool
+	// Filter is the filter's whole element.
+	Filter []byte
+	// Attributes is the contents of the attribute selection, see EachString; empty: all user attributes.
+	Attributes []byte
+}
+
+// DecodeSearch reads the body of a SearchRequest. The filter is not looked into.
+func DecodeSearch(body []byte) (SearchRequest, error) {
+	var s SearchRequest
+	base, rest, err := expect(body, tagOctetString)
+	if err != nil {
+		return s, err
+	}
+	s.Base = base
+	scope, rest, err := enumerated(rest, ScopeWhole)
+	if err != nil {
+		return s, err
+	}
+	deref, rest, err := enumerated(rest, 3)
+	if err != nil {
+		return s, err
+	}
+	s.Scope, s.Deref = scope, deref
+	if s.SizeLimit, rest, err = limitInteger(rest); err != nil {
+		return s, err
+	}
+	if s.TimeLimit, rest, err = limitInteger(rest); err != nil {
+		return s, err
+	}
+	types, rest, err := expect(rest, tagBoolean)
+	if err != nil || len(types) != 1 {
+		return s, ErrMalformed
+	}
+	s.TypesOnly = types[0] != 0
+	filter := rest
+	if _, _, rest, err = element(rest); err != nil {
+		return s, err
+	}
+	s.Filter = filter[:len(filter)-len(rest)]
+	if s.Attributes, rest, err = expect(rest, tagSequence); err != nil || len(rest) != 0 {
+		return s, ErrMalformed
+	}
+	return s, nil
+}
+
+// Append appends the body of the search.
+func (s *SearchRequest) Append(dst []byte) []byte {
+	dst = appendElement(dst, tagOctetString, s.Base)
+	dst = appendInteger(dst, tagEnumerated, int32(s.Scope))
+	dst = appendInteger(dst, tagEnumerated, int32(s.Deref))
+	dst = appendInteger(dst, tagInteger, s.SizeLimit)
+	dst = appendInteger(dst, tagInteger, s.TimeLimit)
+	dst = appendBoolean(dst, tagBoolean, s.TypesOnly)
+	dst = append(dst, s.Filter...)
+	return appendElement(dst, tagSequence, s.Attributes)
+}
+
+func appendBoolean(dst []byte, tag byte, v bool) []byte {
+	if v {
+		return append(dst, tag, 1, 0xff)
+	}
+	return append(dst, tag, 1, 0)
+}
+
+// enumerated reads an ENUMERATED in 0..most.
+func enumerated(b []byte, most int64) (int, []byte, error) {
+	content, rest, err := expect(b, tagEnumerated)
+	if err != nil {
+		return 0, nil, err
+	}
+	v, err := integer(content)
+	if err != nil || v < 0 || v > most {
+		return 0, nil, ErrMalformed
+	}
+	return int(v), rest, nil
+}
+
+// limitInteger reads an INTEGER in 0..2^31-1.
+func limitInteger(b []byte) (int32, []byte, error) {
+	content, rest, err := expect(b, tagInteger)
+	if err != nil {
+		return 0, nil, err
+	}
+	v, err := boundedInteger(content)
+	return v, rest, err
+}
+
+// EachString calls f for each OCTET STRING in list, until f returns false.
+func EachString(list []byte, f func(s []byte) bool) error {
+	for len(list) > 0 {
+		s, rest, err := expect(list, tagOctetString)
+		if err != nil {
+			return err
+		}
+		if !f(s) {
+			return nil
+		}
+		list = rest
+	}
+	return nil
+}
+
+// AppendStrings appends OCTET STRINGs, such as an attribute selection.
+func AppendStrings(dst []byte, list ...string) []byte {
+	for _, s := range list {
+		dst = appendString(dst, tagOctetString, s)
+	}
+	return dst
+}
+
+// CompareRequest is RFC 4511 4.10.
+type CompareRequest struct{ DN, Attribute, Value []byte }
+
+// DecodeCompare reads the body of a CompareRequest.
+func DecodeCompare(body []byte) (CompareRequest, error) {
+	var c CompareRequest
+	dn, rest, err := expect(body, tagOctetString)
+	if err != nil {
+		return c, err
+	}
+	ava, rest, err := expect(rest, tagSequence)
+	if err != nil || len(rest) != 0 {
+		return c, ErrMalformed
+	}
+	c.DN = dn
+	if c.Attribute, rest, err = expect(ava, tagOctetString); err != nil {
+		return c, err
+	}
+	if c.Value, rest, err = expect(rest, tagOctetString); err != nil || len(rest) != 0 {
+		return c, ErrMalformed
+	}
+	return c, nil
+}
+
+// Append appends the body of the compare.
+func (c *CompareRequest) Append(dst []byte) []byte {
+	dst = appendElement(dst, tagOctetString, c.DN)
+	start := len(dst)
+	dst = appendElement(dst, tagOctetString, c.Attribute)
+	dst = appendElement(dst, tagOctetString, c.Value)
+	return closeElement(dst, start, tagSequence)
+}
+
+// ModifyDNRequest is RFC 4511 4.9.
+type ModifyDNRequest struct {
+	DN, NewRDN   []byte
+	DeleteOldRDN bool
+	// NewSuperior is nil when it is absent.
+	NewSuperior []byte
+}
+
+// tagNewSuperior is newSuperior [0] of ModifyDNRequest.
+const tagNewSuperior = 0x80
+
+// DecodeModifyDN reads the body of a ModifyDNRequest.
+func DecodeModifyDN(body []byte) (ModifyDNRequest, error) {
+	var m ModifyDNRequest
+	dn, rest, err := expect(body, tagOctetString)
+	if err != nil {
+		return m, err
+	}
+	m.DN = dn
+	if m.NewRDN, rest, err = expect(rest, tagOctetString); err != nil {
+		return m, err
+	}
+	del, rest, err := expect(rest, tagBoolean)
+	if err != nil || len(del) != 1 {
+		return m, ErrMalformed
+	}
+	m.DeleteOldRDN = del[0] != 0
+	if len(rest) > 0 {
+		if m.NewSuperior, rest, err = expect(rest, tagNewSuperior); err != nil || len(rest) != 0 {
+			return m, ErrMalformed
+		}
+	}
+	return m, nil
+}
+
+// Append appends the body of the request.
+func (m *ModifyDNRequest) Append(dst []byte) []byte {
+	dst = appendElement(dst, tagOctetString, m.DN)
+	dst = appendElement(dst, tagOctetString, m.NewRDN)
+	dst = appendBoolean(dst, tagBoolean, m.DeleteOldRDN)
+	if m.NewSuperior != nil {
+		dst = appendElement(dst, tagNewSuperior, m.NewSuperior)
+	}
+	return dst
+}
+
+// DecodeTarget reads the DN that a Modify or an Add begins with, and returns
+// what follows it, unread. The body of a Delete is its DN as it stands.
+func DecodeTarget(body []byte) (dn, rest []byte, err error) { return expect(body, tagOctetString) }
+
+// AppendTarget is the reverse of DecodeTarget.
+func AppendTarget(dst, dn, rest []byte) []byte {
+	return append(appendElement(dst, tagOctetString, dn), rest...)
+}
+
+// DecodeAbandon reads the body of an AbandonRequest: the message ID of the operation to give up.
+func DecodeAbandon(body []byte) (int32, error) {
+	if len(body) > maxLengthOctets {
+		return 0, ErrMalformed
+	}
+	return boundedInteger(body)
+}
+
+// AppendAbandon appends the body of an AbandonRequest.
+func AppendAbandon(dst []byte, id int32) []byte {
+	return append(dst, appendInteger(nil, tagInteger, id)[2:]...)
+}
+
+// ExtendedRequest is RFC 4511 4.12.
+type ExtendedRequest struct {
+	Name []byte
+	// Value is nil when it is absent.
+	Value []byte
+}
+
+const (
+	tagRequestName  = 0x80 // requestName [0]
+	tagRequestValue = 0x81 // requestValue [1]
+)
+
+// DecodeExtended reads the body of an ExtendedRequest.
+func DecodeExtended(body []byte) (ExtendedRequest, error) {
+	var x ExtendedRequest
+	name, rest, err := expect(body, tagRequestName)
+	if err != nil || len(name) == 0 {
+		return x, ErrMalformed
+	}
+	x.Name = name
+	if len(rest) > 0 {
+		if x.Value, rest, err = expect(rest, tagRequestValue); err != nil || len(rest) != 0 {
+			return x, ErrMalformed
+		}
+	}
+	return x, nil
+}
+
+// AppendExtended appends the body of an ExtendedRequest; a nil value is left out.
+func AppendExtended(dst []byte, name string, value []byte) []byte {
+	dst = appendString(dst, tagRequestName, name)
+	if value != nil {
+		dst = appendElement(dst, tagRequestValue, value)
+	}
+	return dst
+}

@@ -1,0 +1,233 @@
+// Package config is appbind's configuration: one YAML file, strict and typed.
+//
+// The comment of each field is its manual entry; config.example.yaml lists every
+// key with its default and a test keeps the two equal. An unknown key, a value
+// out of bounds and a contradiction are mistakes; Load reports all of them at
+// once, each as file:line: key: reason.
+//
+// The order of steps in Load:
+//
+//	read      a regular file of at most 1 MiB, UTF-8, one YAML document (load.go)
+//	decode    into Default(), by the types and the tags of the fields below (decode.go, values.go)
+//	agree     what one key demands of another (contradictions.go)
+//	files     relative to the configuration's directory, readable, private where they are secrets (files.go)
+//
+// The tags: oneof lists the words allowed; range gives bounds, both included; is
+// names the kind of text, keys that of a map's keys. Where a key has two of
+// them, either one will do.
+//
+// Security. A configuration that holds a password, a password file and a private
+// key are refused when group or others have any right on them. Mistakes name the
+// key and the line and never repeat the value, which may be a password that
+// slipped. A Secret does not print itself.
+//
+// Limits. YAML's anchors, aliases, merge keys and tags are refused: each value
+// stands where it is used.
+package config
+
+import "net/netip"
+
+// Config is the whole file.
+type Config struct {
+	// Listeners are the addresses on which clients are served; at least one.
+	Listeners []Listener `yaml:"listeners"`
+	// TLS is the server certificate for ldaps listeners and StartTLS.
+	TLS TLS `yaml:"tls"`
+	// Upstream is the directory behind appbind.
+	Upstream Upstream `yaml:"upstream"`
+	// Users says which entries are users.
+	Users Users `yaml:"users"`
+	// ServiceAccounts are DNs of mail servers and the like; their binds are passed through.
+	ServiceAccounts []string `yaml:"service_accounts" is:"dn"`
+	// Passthrough are further DNs whose binds are passed through: managers without an entry, such as a rootdn.
+	Passthrough []string `yaml:"passthrough" is:"dn"`
+	// External maps peers of SASL EXTERNAL to service accounts.
+	External []External `yaml:"external"`
+	// SecretsVisibleTo are DNs that may read the secrets attribute through appbind, by their own upstream bind.
+	SecretsVisibleTo []string `yaml:"secrets_visible_to" is:"dn"`
+	// OwnEntryAttributes are the attributes that an app-password session may read of its own entry.
+	OwnEntryAttributes []string `yaml:"own_entry_attributes" is:"attribute"`
+	// AppPasswords says where app passwords live and how they are made.
+	AppPasswords AppPasswords `yaml:"app_passwords"`
+	// Fallback is what becomes of a password that is no app password.
+	Fallback Fallback `yaml:"fallback"`
+	// Limits bound what one client, and all together, may use.
+	Limits Limits `yaml:"limits"`
+	// Log is the form and the level of the log.
+	Log Log `yaml:"log"`
+
+	// File is the name that the configuration was read from.
+	File string `yaml:"-"`
+}
+
+// Listener is one address on which clients are served.
+type Listener struct {
+	// URL is ldap://HOST:PORT, ldaps://HOST:PORT or ldapi://PATH with the path percent-encoded; the ports default to 389 and 636.
+	URL URL `yaml:"url"`
+	// Cleartext says where a password may come in clear: loopback (default; ldapi counts as loopback), allow, refuse.
+	Cleartext string `yaml:"cleartext" oneof:"loopback,allow,refuse"`
+	// Anonymous says whether anonymous binds are accepted: allow (default) or refuse.
+	Anonymous string `yaml:"anonymous" oneof:"allow,refuse"`
+	// Service is the user's service (imap, smtp ...) where the context of a DN does not say.
+	Service string `yaml:"service" is:"service"`
+	// Context says whether the context in DNs (svc=..,rip=..,cn=appbind) is believed: trusted, or refuse (default), where such a DN is answered 49.
+	Context string `yaml:"context" oneof:"trusted,refuse"`
+	// Fallback overrides fallback.mode for this listener: inherit (default), allow, deny.
+	Fallback string `yaml:"fallback" oneof:"inherit,allow,deny"`
+	// TOTP overrides fallback.totp for this listener: inherit (default), when_enrolled, required, ignore.
+	TOTP string `yaml:"totp" oneof:"inherit,when_enrolled,required,ignore"`
+	// OnUnavailable is the answer to a bind that cannot be decided: result (52, default) or disconnect (for Stalwart, which takes any code for a wrong password).
+	OnUnavailable string `yaml:"on_unavailable" oneof:"result,disconnect"`
+	// ProxyProtocolFrom are the networks whose PROXY protocol header (v1 or v2) is believed, and required.
+	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`
+	// Clients says who connects: mail_servers (default), or direct, where the peer is the user.
+	Clients string `yaml:"clients" oneof:"mail_servers,direct"`
+	// Mode are the permission bits of an ldapi socket, in octal as a string; default "0660".
+	Mode string `yaml:"mode" is:"mode"`
+}
+
+// TLS is a server certificate and the authority for client certificates.
+type TLS struct {
+	// Certificate is a PEM file with the certificate chain; it is read again when it changes and on SIGHUP.
+	Certificate string `yaml:"certificate" is:"file"`
+	// Key is the PEM file of the private key; group and others must not be able to read it.
+	Key string `yaml:"key" is:"secretfile"`
+	// ClientCA is a PEM file of authorities whose client certificates are asked for and verified; empty: none are asked for.
+	ClientCA string `yaml:"client_ca" is:"file"`
+}
+
+// Upstream is the directory behind appbind.
+type Upstream struct {
+	// URLs are the servers, tried in this order (see balance).
+	URLs []URL `yaml:"urls"`
+	// Embedded is an LDIF file served by a directory inside appbind, instead of urls.
+	Embedded string `yaml:"embedded" is:"file"`
+	// Balance is ordered (default: the first healthy server) or spread (all healthy servers in turn).
+	Balance string `yaml:"balance" oneof:"ordered,spread"`
+	// StartTLS requires StartTLS on ldap:// servers; there is no fall back to clear.
+	StartTLS bool `yaml:"starttls"`
+	// CA is a PEM file of authorities that the servers' certificates must come from; empty: the system's.
+	CA string `yaml:"ca" is:"file"`
+	// ServerName is the name expected in the servers' certificates; empty: the URL's host.
+	ServerName string `yaml:"server_name" is:"host"`
+	// Certificate and Key are a client certificate for the servers.
+	Certificate string `yaml:"certificate" is:"file"`
+	// Key is the PEM file of the client certificate's key.
+	Key string `yaml:"key" is:"secretfile"`
+	// BindDN is the identity that looks up users and reads the secrets attribute.
+	BindDN string `yaml:"bind_dn" is:"dn"`
+	// BindPassword is its password; better bind_password_file.
+	BindPassword Secret `yaml:"bind_password"`
+	// BindPasswordFile is a file that holds the password; a final newline is dropped.
+	BindPasswordFile string `yaml:"bind_password_file" is:"passwordfile"`
+	// ManageDN is the identity for writes (command line, portal, jobs); empty: bind_dn.
+	ManageDN string `yaml:"manage_dn" is:"dn"`
+	// ManagePassword is its password; better manage_password_file.
+	ManagePassword Secret `yaml:"manage_password"`
+	// ManagePasswordFile is a file that holds it.
+	ManagePasswordFile string `yaml:"manage_password_file" is:"passwordfile"`
+	// ConnectTimeout bounds connecting to one server, TLS included; default 1.5s.
+	ConnectTimeout Duration `yaml:"connect_timeout" range:"10ms..1m"`
+	// BindTimeout bounds the decision of one bind; default 5s, below the 10s after which Postfix gives up.
+	BindTimeout Duration `yaml:"bind_timeout" range:"100ms..1m"`
+	// OperationTimeout bounds the silence of a server while a passed-through operation is under way; default 60s.
+	OperationTimeout Duration `yaml:"operation_timeout" range:"1s..1h"`
+	// IdleTimeout retires links that were not used for so long; default 60s.
+	IdleTimeout Duration `yaml:"idle_timeout" range:"1s..1h"`
+	// ServiceLinks is the number of connections for lookups to one server; default 2.
+	ServiceLinks int `yaml:"service_links" range:"1..64"`
+	// MaxLinks bounds the connections to all servers together; default 1000.
+	MaxLinks int `yaml:"max_links" range:"1..100000"`
+}
+
+// Users says which entries are users.
+type Users struct {
+	// Bases are the DNs below which users stand; at least one.
+	Bases []string `yaml:"bases" is:"dn"`
+	// Filter is the filter that an entry must match to be a user.
+	Filter string `yaml:"filter" is:"filter"`
+	// EnabledFilter must match too, else the account is disabled: auto (by kind of server and schema), none, or a filter.
+	EnabledFilter string `yaml:"enabled_filter" oneof:"auto,none" is:"filter"`
+	// NameFilter finds the user of a bind name that is no DN, %s being the name; empty: such names are refused.
+	NameFilter string `yaml:"name_filter" is:"filter"`
+}
+
+// External maps one peer of SASL EXTERNAL to a listed service account.
+type External struct {
+	// UID is the user ID of a peer on an ldapi listener.
+	UID *int `yaml:"uid" range:"0..4294967294"`
+	// Subject is the subject DN of a verified client certificate, as RFC 4514 text.
+	Subject string `yaml:"subject" is:"dn"`
+	// DN is the service account; it must stand in service_accounts.
+	DN string `yaml:"dn" is:"dn"`
+	// PasswordFile holds the password with which appbind binds upstream as that account.
+	PasswordFile string `yaml:"password_file" is:"passwordfile"`
+	// Password is what Load read from PasswordFile.
+	Password Secret `yaml:"-"`
+}
+
+// AppPasswords says where app passwords live and how they are made.
+type AppPasswords struct {
+	// Attribute is the multi-valued attribute of the user's entry that holds them.
+	Attribute string `yaml:"attribute" is:"attribute"`
+	// Lookup is live (default): one search per bind.
+	Lookup string `yaml:"lookup" oneof:"live"`
+	// Algorithm hashes generated passwords: sha256 (default), bcrypt, argon2i, argon2id.
+	Algorithm string `yaml:"algorithm" oneof:"sha256,bcrypt,argon2i,argon2id"`
+	// ChosenAlgorithm hashes passwords that people choose: bcrypt (default), argon2i, argon2id.
+	ChosenAlgorithm string `yaml:"chosen_algorithm" oneof:"bcrypt,argon2i,argon2id"`
+	// DefaultLifetime is the lifetime of a new app password where none is asked for; default 365d.
+	DefaultLifetime Duration `yaml:"default_lifetime" range:"1h..36500d"`
+	// AfterBind is what a session bound with an app password may do: own_entry (default), proxied_authorization, none.
+	AfterBind string `yaml:"after_bind" oneof:"own_entry,proxied_authorization,none"`
+	// HashMemory bounds the memory of all password hashing at one time, in MiB; default 256.
+	HashMemory int `yaml:"hash_memory" range:"32..1048576"`
+}
+
+// Fallback is what becomes of a password that is no app password.
+type Fallback struct {
+	// Mode is allow (default: it is passed through to the directory) or deny.
+	Mode string `yaml:"mode" oneof:"allow,deny"`
+	// ByService overrides mode for the user's service: {smtp: deny}.
+	ByService map[string]string `yaml:"by_service" keys:"service" oneof:"allow,deny"`
+	// DenyFilter denies it to users whose entry matches this filter; empty: to none.
+	DenyFilter string `yaml:"deny_filter" is:"filter"`
+	// TOTP says when a one-time code is asked for: when_enrolled (default), required, ignore.
+	TOTP string `yaml:"totp" oneof:"when_enrolled,required,ignore"`
+	// Window is how long a wrong password is remembered where the directory shows no password state; default 15m.
+	Window Duration `yaml:"window" range:"1s..30d"`
+	// MaxFailures is how many distinct wrong passwords are passed through before the directory is spared: auto (from its lock-out policy), or a number; 0 is off.
+	MaxFailures string `yaml:"max_failures" oneof:"auto" range:"0..1000000"`
+}
+
+// Limits bound what clients may use.
+type Limits struct {
+	// Connections bounds the connections of all clients together; default 10000.
+	Connections int `yaml:"connections" range:"1..1000000"`
+	// ConnectionsPerAddress bounds those of one address (IPv6: one /64); loopback and ldapi are not counted; default 1000.
+	ConnectionsPerAddress int `yaml:"connections_per_address" range:"1..1000000"`
+	// MessageBeforeBind bounds one message of a client that has not bound successfully, in bytes; default 262144.
+	MessageBeforeBind int `yaml:"message_before_bind" range:"4096..16777216"`
+	// Message bounds one message after a successful bind, in bytes; default 4194304.
+	Message int `yaml:"message" range:"4096..67108864"`
+	// Handshake bounds a TLS handshake or PROXY header; default 5s.
+	Handshake Duration `yaml:"handshake" range:"100ms..1m"`
+	// FirstMessage bounds the wait for a connection's first message; default 10s.
+	FirstMessage Duration `yaml:"first_message" range:"100ms..1h"`
+	// MessageTime bounds the time from the first byte of a message to its last; default 10s.
+	MessageTime Duration `yaml:"message_time" range:"100ms..10m"`
+	// Idle closes connections that sent nothing for so long and wait for nothing; default 15m.
+	Idle Duration `yaml:"idle" range:"1s..30d"`
+	// WriteStall closes a connection whose client takes nothing for so long; default 10s.
+	WriteStall Duration `yaml:"write_stall" range:"100ms..10m"`
+	// Drain bounds the wait for operations under way when appbind stops; default 10s.
+	Drain Duration `yaml:"drain" range:"0s..1h"`
+}
+
+// Log is the form and the level of the log, which goes to standard error.
+type Log struct {
+	// Format is text (default) or json.
+	Format string `yaml:"format" oneof:"text,json"`
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level" oneof:"debug,info,warn,error"`
+}

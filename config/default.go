@@ -1,0 +1,67 @@
+package config
+
+import "time"
+
+// Default is the configuration before the file is read. The keys that have no
+// default are listeners, upstream.urls (or embedded) and users.bases.
+func Default() *Config {
+	return &Config{
+		Upstream: Upstream{
+			Balance:          "ordered",
+			ConnectTimeout:   Duration(1500 * time.Millisecond),
+			BindTimeout:      Duration(5 * time.Second),
+			OperationTimeout: Duration(time.Minute),
+			IdleTimeout:      Duration(time.Minute),
+			ServiceLinks:     2,
+			MaxLinks:         1000,
+		},
+		Users: Users{
+			Filter:        "(objectClass=inetOrgPerson)",
+			EnabledFilter: "auto",
+		},
+		OwnEntryAttributes: []string{"objectClass", "uid", "cn", "sn", "givenName", "displayName", "mail",
+			"memberOf", "homeDirectory", "uidNumber", "gidNumber"},
+		AppPasswords: AppPasswords{
+			Attribute:       "appPassword",
+			Lookup:          "live",
+			Algorithm:       "sha256",
+			ChosenAlgorithm: "bcrypt",
+			DefaultLifetime: Duration(365 * day),
+			AfterBind:       "own_entry",
+			HashMemory:      256,
+		},
+		Fallback: Fallback{
+			Mode:        "allow",
+			TOTP:        "when_enrolled",
+			Window:      Duration(15 * time.Minute),
+			MaxFailures: "auto",
+		},
+		Limits: Limits{
+			Connections:           10000,
+			ConnectionsPerAddress: 1000,
+			MessageBeforeBind:     256 << 10,
+			Message:               4 << 20,
+			Handshake:             Duration(5 * time.Second),
+			FirstMessage:          Duration(10 * time.Second),
+			MessageTime:           Duration(10 * time.Second),
+			Idle:                  Duration(15 * time.Minute),
+			WriteStall:            Duration(10 * time.Second),
+			Drain:                 Duration(10 * time.Second),
+		},
+		Log: Log{Format: "text", Level: "info"},
+	}
+}
+
+// DefaultListener is a listener before its keys are read. The key without a default is url.
+func DefaultListener() Listener {
+	return Listener{
+		Cleartext:     "loopback",
+		Anonymous:     "allow",
+		Context:       "refuse",
+		Fallback:      "inherit",
+		TOTP:          "inherit",
+		OnUnavailable: "result",
+		Clients:       "mail_servers",
+		Mode:          "0660",
+	}
+}

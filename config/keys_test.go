@@ -1,0 +1,242 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// with puts more text after the minimal configuration.
+func with(text string) string { return minimal + text + "\n" }
+
+// instead is the minimal configuration with a line (1 to 3) replaced.
+func instead(line int, text string) string {
+	lines := strings.SplitAfter(minimal, "\n")
+	lines[line-1] = text + "\n"
+	return strings.Join(lines, "")
+}
+
+func up(text string) string {
+	return instead(2, `upstream: {bind_dn: "cn=appbind,dc=example,dc=org", bind_password: x, `+text+"}")
+}
+
+func listener(text string) string { return instead(1, "listeners: [{"+text+"}]") }
+
+// TestKeys: one mistake each, exactly. "" means that there is none.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, want string }{
+		// structure and types
+		{with("lgo: {}"), "4: lgo: unknown key; did you mean log?"},
+		{with("bind_dn: x"), "4: bind_dn: unknown key; did you mean upstream.bind_dn?"},
+		{with("proxy_protocol_from: []"), "4: proxy_protocol_from: unknown key; did you mean listeners[].proxy_protocol_from?"},
+		{with("tls: {managers: []}"), "4: tls.managers: unknown key"},
+		{with("tls: {bind_password:hunter2}"), "4: tls.bind_password...: unknown key"},
+		{with("log: [x]"), "4: log: must be a section: its keys stand indented below it"},
+		{with("log:\n  level: info\n  level: warn"), "6: log.level: was given on line 5 already"},
+		{with("log: {level: [info]}"), "4: log.level: must be one value, not a list or a section"},
+		{with("log: {level: }"), "4: log.level: has no value; leave the key out for the default"},
+		{with(`log: {level: ""}`), "4: log.level: must not be empty"},
+		{with("log: {? [a] : b}"), "4: log: a key must be a word"},
+		{with("log: {level: !!str info}"), "4: log.level: tags are not used here; a value that begins with ! needs quotes"},
+		{with("log: {level: &a info, format: *a}"), "4: log.format: aliases are not used here; a value that begins with * needs quotes"},
+		{with("log: {<<: {level: info}}"), "4: log: merge keys (<<) are not used here"},
+		{with("passthrough: cn=admin"), `4: passthrough: must be a list: [a, b], or one a line after "- "`},
+		{with("passthrough: ['']"), "4: passthrough[0]: must not be empty"},
+		{with("passthrough: [~]"), "4: passthrough[0]: has no value; leave the key out for the default"},
+		{with("fallback: {by_service: [smtp]}"), "4: fallback.by_service: must be keys with values, such as {smtp: deny}; {} for none"},
+		{with("fallback: {by_service: {SMTP: deny}}"), "4: fallback.by_service.SMTP: the key must be a service in lower case, such as imap or smtp"},
+		{with("fallback: {by_service: {smtp: no}}"), "4: fallback.by_service.smtp: must be allow or deny"},
+		{with(`log: {level: "in\nfo"}`), "4: log.level: must not hold control characters or line ends"},
+		// numbers, durations, truth values, at the limit and over it
+		{with("app_passwords: {hash_memory: 32}"), ""},
+		{with("app_passwords: {hash_memory: 31}"), "4: app_passwords.hash_memory: must be a number from 32 to 1048576"},
+		{with("app_passwords: {hash_memory: 1048576}"), ""},
+		{with("app_passwords: {hash_memory: 1048577}"), "4: app_passwords.hash_memory: must be a number from 32 to 1048576"},
+		{with("app_passwords: {hash_memory: 0x100}"), "4: app_passwords.hash_memory: must be a number from 32 to 1048576"},
+		{with("app_passwords: {hash_memory: 0256}"), "4: app_passwords.hash_memory: must be a number from 32 to 1048576"},
+		{with("app_passwords: {hash_memory: '256'}"), "4: app_passwords.hash_memory: must be a number from 32 to 1048576"},
+		{with("app_passwords: {hash_memory: 99999999999999999999}"), "4: app_passwords.hash_memory: must be a number from 32 to 1048576"},
+		{with("limits: {handshake: 100ms}"), ""},
+		{with("limits: {handshake: 99ms}"), "4: limits.handshake: must be from 100ms to 1m"},
+		{with("limits: {handshake: 1m}"), ""},
+		{with("limits: {handshake: 60001ms}"), "4: limits.handshake: must be from 100ms to 1m"},
+		{with("limits: {handshake: -1s}"), "4: limits.handshake: must be a duration such as 10s, 15m, 24h or 365d, from 100ms to 1m"},
+		{with("limits: {drain: 0s}"), ""},
+		{with("app_passwords: {default_lifetime: 36500d}"), ""},
+		{with("app_passwords: {default_lifetime: 36501d}"), "4: app_passwords.default_lifetime: must be from 1h to 36500d"},
+		{with("app_passwords: {default_lifetime: 1y}"), "4: app_passwords.default_lifetime: must be a duration such as 10s, 15m, 24h or 365d, from 1h to 36500d"},
+		{up("urls: ['ldap://a'], starttls: yes"), "2: upstream.starttls: must be true or false"},
+		{up("urls: ['ldap://a'], starttls: True"), ""},
+		{with("fallback: {max_failures: 0}"), ""},
+		{with("fallback: {max_failures: off}"), "4: fallback.max_failures: must be auto, or a number from 0 to 1000000"},
+		{with("fallback: {max_failures: -1}"), "4: fallback.max_failures: must be auto, or a number from 0 to 1000000"},
+		// texts by kind
+		{with("app_passwords: {lookup: replica}"), "4: app_passwords.lookup: must be live"},
+		{with("app_passwords: {algorithm: argon}"), "4: app_passwords.algorithm: must be sha256, bcrypt, argon2i or argon2id"},
+		{with("app_passwords: {attribute: 1.2.3}"), "4: app_passwords.attribute: must be the name of one attribute, such as mail; no OID, no option, no *"},
+		{with("own_entry_attributes: ['*']"), "4: own_entry_attributes[0]: must be the name of one attribute, such as mail; no OID, no option, no *"},
+		{with("passthrough: ['admin']"), "4: passthrough[0]: must be a DN such as ou=people,dc=example,dc=org"},
+		{instead(3, "users: {bases: ['ou=people,']}"), "3: users.bases[0]: must be a DN such as ou=people,dc=example,dc=org"},
+		{with("fallback: {deny_filter: uid=a}"), "4: fallback.deny_filter: must be a filter such as (objectClass=inetOrgPerson), in parentheses"},
+		{with("fallback: {deny_filter: '((uid=a)'}"), "4: fallback.deny_filter: must be a filter such as (objectClass=inetOrgPerson); this one has 2 ( and 1 )"},
+		{with("fallback: {deny_filter: '(uid)'}"), "4: fallback.deny_filter: must be a filter such as (objectClass=inetOrgPerson)"},
+		{with("fallback: {deny_filter: '(my attr=a)'}"), "4: fallback.deny_filter: must be a filter such as (objectClass=inetOrgPerson)"},
+		{with("fallback: {deny_filter: '(userAccountControl:1.2.840.113556.1.4.803:=2)'}"), ""},
+		{with("fallback: {deny_filter: '(2.5.4.3;lang-de=x)'}"), ""},
+		{listener("url: 'ldap://127.0.0.1', service: IMAP"), "1: listeners[0].service: must be a service in lower case, such as imap or smtp"},
+		{listener("url: 'ldapi://%2Fa', mode: rw"), `1: listeners[0].mode: must be permission bits in octal, such as "0660"`},
+		{listener("url: 'ldapi://%2Fa', mode: 0888"), `1: listeners[0].mode: must be permission bits in octal, such as "0660"`},
+		{listener("url: 'ldap://127.0.0.1', proxy_protocol_from: [192.0.2.1/24]"), "1: listeners[0].proxy_protocol_from[0]: has bits after the prefix length; the network is 192.0.2.0/24"},
+		{listener("url: 'ldap://127.0.0.1', proxy_protocol_from: [lan]"), "1: listeners[0].proxy_protocol_from[0]: must be a network such as 192.0.2.0/24 or 2001:db8::/32"},
+		{listener("url: 'ldap://127.0.0.1', proxy_protocol_from: ['::ffff:192.0.2.1']"), "1: listeners[0].proxy_protocol_from[0]: must be written as an IPv4 network, without ::ffff:"},
+		{up("urls: ['ldaps://a'], server_name: 'a b'"), "2: upstream.server_name: must be a host name, such as ldap.example.org"},
+	} {
+		want := c.want
+		if want != "" {
+			want = "c.yaml:" + want
+		}
+		if got := strings.Join(mistakesOf(c.text), "\n"); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", c.text, got, want)
+		}
+	}
+}
+
+// TestContradictions: what one key demands of another.
+func TestContradictions(t *testing.T) {
+	t.Parallel()
+	const (
+		cert    = "tls: {certificate: c.pem, key: k.pem}"
+		ca      = "tls: {certificate: c.pem, key: k.pem, client_ca: ca.pem}"
+		trusted = "trusted is for peers that are vouched for (an ldapi or loopback listener, or tls.client_ca): "
+	)
+	for _, c := range []struct{ text, want string }{
+		// required
+		{instead(1, ""), "1: listeners: is required: at least one address to serve, such as [{url: ldap://127.0.0.1:3389}]"},
+		{instead(1, "listeners: []"), "1: listeners: is required: at least one address to serve, such as [{url: ldap://127.0.0.1:3389}]"},
+		{instead(3, "users: {}"), `3: users.bases: is required: the DNs below which users stand, such as ["ou=people,dc=example,dc=org"]`},
+		{up("urls: []"), "2: upstream.urls: is required: the directory's servers, such as [ldaps://ldap.example.org] (or upstream.embedded)"},
+		{up("urls: ['ldap://a'], embedded: a.ldif"), "2: upstream.embedded: contradicts upstream.urls: give one of them"},
+		{instead(2, "upstream: {embedded: a.ldif}"), ""},
+		{instead(2, "upstream: {urls: ['ldap://a']}"), "2: upstream.bind_dn: is required: the identity that looks up users and reads their app passwords"},
+		// credentials
+		{instead(2, "upstream: {urls: ['ldap://a'], bind_dn: cn=a}"), "2: upstream.bind_dn: needs its password: give upstream.bind_password_file"},
+		{up("urls: ['ldap://a'], bind_password_file: p"), "2: upstream.bind_password_file: contradicts upstream.bind_password: give one of them"},
+		{up("urls: ['ldap://a'], manage_password: p"), "2: upstream.manage_password: is the password of upstream.manage_dn, which is not given"},
+		{up("urls: ['ldap://a'], manage_password_file: p"), "2: upstream.manage_password_file: is the password of upstream.manage_dn, which is not given"},
+		{up("urls: ['ldap://a'], manage_dn: cn=m"), "2: upstream.manage_dn: needs its password: give upstream.manage_password_file"},
+		{up("urls: ['ldap://a'], manage_dn: cn=m, manage_password: p"), ""},
+		// servers
+		{up("urls: ['ldaps://a'], starttls: true"), "2: upstream.urls[0]: ldaps contradicts upstream.starttls, which is for ldap:// servers"},
+		{up("urls: ['ldap://b', 'ldaps://a'], starttls: true"), "2: upstream.urls[1]: ldaps contradicts upstream.starttls, which is for ldap:// servers"},
+		{up("urls: ['ldapi://%2Fa'], starttls: true"), "2: upstream.starttls: is for ldap:// servers, and upstream.urls has none"},
+		{up("urls: ['ldap://']"), "2: upstream.urls[0]: the host is missing"},
+		{up("urls: ['ldap://a:0']"), "2: upstream.urls[0]: the port must not be 0"},
+		{up("urls: ['ldap://a'], ca: ca.pem"), "2: upstream.ca: is for TLS, and no server in upstream.urls is reached by it: use ldaps://, or starttls: true"},
+		{up("urls: ['ldap://a'], ca: ca.pem, starttls: true"), ""},
+		{up("urls: ['ldaps://a'], certificate: c.pem"), "2: upstream.key: is required: the private key of upstream.certificate"},
+		{up("urls: ['ldap://a'], connect_timeout: 5s"), "2: upstream.connect_timeout: must be shorter than upstream.bind_timeout (5s), which includes it"},
+		// the server's TLS
+		{with("tls: {certificate: c.pem}"), "4: tls.key: is required: the private key of tls.certificate"},
+		{with("tls: {key: c.pem}"), "4: tls.certificate: is required: the certificate of tls.key"},
+		{with("tls: {client_ca: ca.pem}"), "4: tls.client_ca: client certificates come over TLS, which needs tls.certificate and tls.key"},
+		{listener("url: 'ldaps://127.0.0.1'"), "1: listeners[0].url: an ldaps listener needs tls.certificate and tls.key"},
+		{listener("url: 'ldaps://127.0.0.1'") + cert, ""},
+		{listener("url: 'ldap://127.0.0.1', cleartext: refuse"), "1: listeners[0].cleartext: refuse leaves StartTLS only, which needs tls.certificate and tls.key"},
+		{listener("url: 'ldap://127.0.0.1', cleartext: refuse") + cert, ""},
+		{listener("url: 'ldap://192.0.2.1'"), "1: listeners[0].cleartext: loopback means that passwords from other machines come over TLS, which needs tls.certificate and tls.key; allow takes them in clear"},
+		{listener("url: 'ldap://192.0.2.1', cleartext: allow"), ""},
+		{listener("url: 'ldap://192.0.2.1'") + cert, ""},
+		// listeners
+		{instead(1, "listeners: [{url: 'ldap://127.0.0.1'}, {url: 'ldap://127.0.0.1:389'}]"), "1: listeners[1].url: is the address of listeners[0] too"},
+		{instead(1, "listeners: [{url: 'ldap://127.0.0.1:0'}, {url: 'ldap://127.0.0.1:0'}]"), ""},
+		{listener("url: 'ldapi://%2Fa', proxy_protocol_from: [192.0.2.1]"), "1: listeners[0].proxy_protocol_from: an ldapi listener has no peer addresses; leave it out"},
+		{listener("url: 'ldap://127.0.0.1', mode: 0600"), "1: listeners[0].mode: is for ldapi listeners: the permissions of the socket file"},
+		// context
+		{listener("url: 'ldap://127.0.0.1', context: trusted"), ""},
+		{listener("url: 'ldap://localhost', context: trusted"), ""},
+		{listener("url: 'ldapi://%2Fa', context: trusted"), ""},
+		{listener("url: 'ldap://192.0.2.1', context: trusted") + cert, "1: listeners[0].context: " + trusted + "whoever reaches this address could claim to be any user's service and address"},
+		{listener("url: 'ldaps://', context: trusted") + cert, "1: listeners[0].context: " + trusted + "whoever reaches this address could claim to be any user's service and address"},
+		{listener("url: 'ldap://192.0.2.1', context: trusted") + ca, ""},
+		{listener("url: 'ldap://127.0.0.1', context: trusted, proxy_protocol_from: [127.0.0.1]"), "1: listeners[0].context: " + trusted + "behind proxy_protocol_from the peers are not on this machine"},
+		{listener("url: 'ldap://127.0.0.1', context: trusted, clients: direct"), "1: listeners[0].context: trusted contradicts clients: direct: users would name their own service and address"},
+		// users
+		{instead(3, "users: {bases: ['dc=a'], name_filter: (uid=*)}"), "3: users.name_filter: must have %s where the bind name goes, such as (|(uid=%s)(mail=%s))"},
+		{instead(3, "users: {bases: ['dc=a'], name_filter: (%s=x)}"), "3: users.name_filter: must be a filter such as (objectClass=inetOrgPerson)"},
+		{instead(3, "users: {bases: ['dc=a'], name_filter: (|(uid=%s)(mail=%s@example.org))}"), ""},
+		{instead(3, "users: {bases: ['dc=a'], enabled_filter: none}"), ""},
+		{instead(3, "users: {bases: ['dc=a'], enabled_filter: non}"), "3: users.enabled_filter: must be auto, none, or a filter such as (objectClass=inetOrgPerson), in parentheses"},
+		// own entry
+		{with("own_entry_attributes: [mail, APPPASSWORD]"), "4: own_entry_attributes[1]: is the secrets attribute (app_passwords.attribute); app-password sessions never read it"},
+		{with("own_entry_attributes: [userpassword]"), "4: own_entry_attributes[0]: holds passwords, keys or their state; app-password sessions never read it"},
+		{with("own_entry_attributes: [unicodePwd]"), "4: own_entry_attributes[0]: holds passwords, keys or their state; app-password sessions never read it"},
+		// limits
+		{with("limits: {message_before_bind: 4194305}"), "4: limits.message_before_bind: must not be above limits.message (4194304)"},
+		{with("limits: {message_before_bind: 4194304}"), ""},
+		{with("limits: {connections: 10}"), ""},
+		{with("limits: {connections: 10, connections_per_address: 11}"), "4: limits.connections_per_address: must not be above limits.connections (10)"},
+	} {
+		want := c.want
+		if want != "" {
+			want = "c.yaml:" + want
+		}
+		if got := strings.Join(mistakesOf(c.text), "\n"); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", c.text, got, want)
+		}
+	}
+}
+
+// TestExternal: the map of SASL EXTERNAL.
+func TestExternal(t *testing.T) {
+	t.Parallel()
+	const (
+		accounts = "service_accounts: ['cn=dovecot,dc=example,dc=org']\n"
+		account  = "dn: 'CN=Dovecot,DC=example,DC=org', password_file: p"
+	)
+	ldapi := listener("url: 'ldapi://%2Fa'") + accounts
+	for _, c := range []struct{ text, want string }{
+		{ldapi + "external: [{uid: 0, " + account + "}]", ""},
+		{ldapi + "external: [{uid: -1, " + account + "}]", "5: external[0].uid: must be a number from 0 to 4294967294"},
+		{ldapi + "external: [{" + account + "}]", "5: external[0]: must have either uid or subject"},
+		{ldapi + "external: [{uid: 1, subject: cn=a, " + account + "}]", "5: external[0]: must have either uid or subject"},
+		{ldapi + "external: [{subject: cn=a, " + account + "}]", "5: external[0].subject: needs tls.client_ca: without it no client certificate is asked for"},
+		{with(accounts + "external: [{uid: 1, " + account + "}]"), "5: external[0].uid: needs an ldapi listener: no other connection has a uid"},
+		{ldapi + "external: [{uid: 1, password_file: p}]", "5: external[0].dn: is required: the service account that the peer becomes"},
+		{ldapi + "external: [{uid: 1, dn: cn=x, password_file: p}]", "5: external[0].dn: must stand in service_accounts"},
+		{ldapi + "external: [{uid: 1, dn: 'cn=dovecot,dc=example,dc=org'}]", "5: external[0].password_file: is required: the password with which appbind binds as external[0].dn"},
+		{ldapi + "external: [{uid: 1, " + account + "}, {uid: 1, " + account + "}]", "5: external[1].uid: is mapped by external[0] already"},
+		{ldapi + "external: [{uid: 1, " + account + "}, {uid: 2, " + account + "}]", ""},
+	} {
+		want := c.want
+		if want != "" {
+			want = "c.yaml:" + want
+		}
+		if got := strings.Join(mistakesOf(c.text), "\n"); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", c.text, got, want)
+		}
+	}
+}
+
+// TestNoValueInMistakes: a password that slipped into any key is not repeated.
+func TestNoValueInMistakes(t *testing.T) {
+	t.Parallel()
+	const canary = "hunter2canary"
+	for _, value := range []string{canary, "'(" + canary + "'", "ldap://a:" + canary + "@b", "*" + canary, "'!" + canary + "'", "[" + canary + "]", "{" + canary + ": x}"} {
+		for path := range allKeys() {
+			if strings.Contains(path, "[]") || strings.HasSuffix(path, "by_service") {
+				continue
+			}
+			section, key, nested := strings.Cut(path, ".")
+			text := section + ": " + value
+			if nested {
+				text = section + ":\n  " + key + ": " + value
+			}
+			for _, m := range mistakesOf(text) {
+				// A key in the place of a value is no value.
+				if strings.Contains(m, canary) && !strings.Contains(m, "unknown key") {
+					t.Errorf("%s: %s", path, m)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"appbind/config"
+	"appbind/secrets"
+	"appbind/wire"
+)
+
+// What stands in for a configuration that was not filled with defaults.
+const (
+	defaultWindow     = 15 * time.Minute
+	defaultHashMemory = 256 // MiB
+)
+
+// Values of fallback.mode, fallback.totp and their overrides.
+const (
+	allow    = "allow"
+	deny     = "deny"
+	inherit  = "inherit"
+	required = "required"
+	ignore   = "ignore"
+)
+
+// Verifier decides binds by one configuration. It keeps nothing itself: what is
+// remembered stands in its Memory. All methods may be called at the same time.
+type Verifier struct {
+	dir Directory
+	mem *Memory
+	log *slog.Logger
+
+	listed      map[string]string // wire.DN.Key of a listed account: the configured spelling
+	spelled     map[string]string // the configured spelling itself, to save parsing
+	mode        string
+	byService   map[string]string // by canonical service
+	denyFilter  bool
+	totpMode    string
+	window      time.Duration
+	maxFailures int // autoFailures: from the upstream's policy
+}
+
+const autoFailures = -1
+
+// New makes the verifier of a configuration that config.Load accepted. mem may be shared
+// with the verifiers of earlier and later configurations. log gets unusable values; binds are
+// logged by whoever asks for them, from the Decision.
+func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Verifier {
+	v := &Verifier{
+		dir:         dir,
+		mem:         mem,
+		log:         log,
+		listed:      make(map[string]string),
+		spelled:     make(map[string]string),
+		mode:        cfg.Fallback.Mode,
+		byService:   make(map[string]string),
+		denyFilter:  cfg.Fallback.DenyFilter != "",
+		totpMode:    cfg.Fallback.TOTP,
+		window:      time.Duration(cfg.Fallback.Window),
+		maxFailures: autoFailures,
+	}
+	for _, dns := range [][]string{cfg.ServiceAccounts, cfg.Passthrough} {
+		for _, dn := range dns {
+			v.list(dn)
+		}
+	}
+	for service, mode := range cfg.Fallback.ByService {
+		v.byService[secrets.CanonicalService(service)] = mode
+	}
+	if v.window <= 0 {
+		v.window = defaultWindow
+	}
+	if n, err := strconv.Atoi(cfg.Fallback.MaxFailures); err == nil && n >= 0 {
+		v.maxFailures = n
+	}
+	memory := cfg.AppPasswords.HashMemory
+	if memory <= 0 {
+		memory = defaultHashMemory
+	}
+	mem.hashing.slots.setBudget(int64(memory) << 20)
+	return v
+}
+
+// list enters a listed account. A DN that does not parse, or an empty one, is nobody.
+func (v *Verifier) list(dn string) {
+	parsed, err := wire.ParseDN(dn)
+	if err != nil || len(parsed) == 0 {
+		v.log.Error("listed account is not a DN", "dn", dn)
+		return
+	}
+	v.listed[parsed.Key()] = dn
+	v.spelled[dn] = dn
+}
+
+// rows is the decision table, in its order, which is part of the security. Each step
+// decides the bind (true) or leaves it to the next (false).
+var rows = [...]func(*attempt, context.Context) bool{
+	(*attempt).sasl,             // 0
+	(*attempt).emptyPassword,    // 1
+	(*attempt).anonymous,        // 2
+	(*attempt).clearText,        // 3
+	(*attempt).unbelieved,       // 6: a context that is not believed is nobody's name
+	(*attempt).tooLong,          // 9: never hashed, never forwarded
+	(*attempt).listedAccount,    // 4
+	(*attempt).lookup,           // 5, 6
+	(*attempt).notUser,          // 7
+	(*attempt).notEligible,      // 8
+	(*attempt).storedSecret,     // 9
+	(*attempt).appPassword,      // 10, 11
+	(*attempt).fallbackDenied,   // 12
+	(*attempt).oneTimeCode,      // 12, 13
+	(*attempt).knownBadOrBudget, // 14
+	(*attempt).forward,          // 15
+}
+
+// attempt is one bind on its way through the table.
+type attempt struct {
+	*Verifier
+	bind Bind
+	up   Binder
+	d    Decision
+
+	values   []*secrets.Value // of the entry
+	totp     string           // fallback.totp as it holds here
+	password []byte           // the main password of rows 14 and 15: REST where a code was split off
+	code     digest           // the one-time code to claim before forwarding; zero: none
+	guesses  int              // taken from the limit on guesses by this bind
+	ticket   *ticket          // of row 14, for row 15
+}
+
+// Verify decides one bind by the decision table. It returns within the deadline of ctx, calls
+// up at most once, and logs nothing about the bind. Kind is Accepted only where the
+// upstream or a named value of the entry accepted the password, or Anonymous.
+func (v *Verifier) Verify(ctx context.Context, b Bind, up Binder) Decision {
+	a := attempt{Verifier: v, bind: b, up: up, totp: v.totpMode}
+	a.password = b.Password
+	if b.Listener.TOTP != "" && b.Listener.TOTP != inherit {
+		a.totp = b.Listener.TOTP
+	}
+	// The zero Kind is Accepted: whatever goes wrong from here must not be.
+	a.fail(15, Unavailable, ReasonInternal, errors.New("appbind: internal error: no row decided"))
+	for _, row := range rows {
+		if row(&a, ctx) {
+			break
+		}
+	}
+	return a.d
+}
+
+// decide ends the bind with a result that needs no error.
+func (a *attempt) decide(row int, kind Kind, reason string) bool {
+	a.d.Row, a.d.Kind, a.d.Reason, a.d.Err = row, kind, reason, nil
+	return true
+}
+
+// refuse is decide with "verified: does not fit".
+func (a *attempt) refuse(row int, reason string) bool {
+	return a.decide(row, InvalidCredentials, reason)
+}
+
+// fail ends the bind without a decision about the password.
+func (a *attempt) fail(row int, kind Kind, reason string, err error) bool {
+	a.d.Row, a.d.Kind, a.d.Reason, a.d.Err = row, kind, reason, err
+	return true
+}

@@ -1,0 +1,255 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"appbind/backend/fakeldap"
+	"appbind/config"
+	"appbind/wire"
+)
+
+const (
+	people    = "ou=people,dc=example,dc=org"
+	alice     = "uid=alice," + people
+	serviceDN = "cn=appbind,dc=example,dc=org"
+)
+
+// testConfig is a configuration with short timeouts.
+func testConfig(urls ...config.URL) *config.Config {
+	return &config.Config{
+		Upstream: config.Upstream{URLs: urls, BindDN: serviceDN, BindPassword: "servicepw",
+			ConnectTimeout: config.Duration(time.Second), BindTimeout: config.Duration(5 * time.Second),
+			OperationTimeout: config.Duration(time.Minute), IdleTimeout: config.Duration(time.Minute),
+			ServiceLinks: 2, MaxLinks: 20},
+		Users:        config.Users{Bases: []string{people}, Filter: "(objectClass=person)", EnabledFilter: "none"},
+		AppPasswords: config.AppPasswords{Attribute: "appPassword"},
+	}
+}
+
+// logBuffer keeps the log of an Upstream under test.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// upstream makes and starts an Upstream; the end of the test closes it and
+// checks that every goroutine has ended. Fakes must have been started before.
+func upstream(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Upstream {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	u := unstarted(t, cfg, change...)
+	u.Start(testContext(t, 5*time.Second))
+	t.Cleanup(func() {
+		u.Close()
+		settle(t, before)
+	})
+	return u
+}
+
+func unstarted(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Upstream {
+	t.Helper()
+	log := &logBuffer{}
+	u, err := New(cfg, log.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(u)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	return u
+}
+
+// settle waits until no more than before goroutines of ours are left. Those of
+// a fake's connections end with ours and are not counted as more.
+func settle(t *testing.T, before int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+		}
+	}
+}
+
+func testContext(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// fake starts a fake server.
+func fake(t *testing.T, o fakeldap.Options) *fakeldap.Server {
+	t.Helper()
+	s, err := fakeldap.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// directory is a well-behaved directory with alice in it.
+func directory() *fakeldap.Directory {
+	d := fakeldap.NewDirectory()
+	d.Add("dc=example,dc=org", "", "objectClass", "domain")
+	d.Add(people, "", "objectClass", "organizationalUnit")
+	d.Add(serviceDN, "servicepw", "objectClass", "applicationProcess")
+	d.Add(alice, "alicepw", "objectClass", "person", "uid", "alice", "mail", "alice@example.org",
+		"entryUUID", "6f2b7c1e-0000-4000-8000-000000000001", "appPassword", "$app$a$h", "appPassword", "$app$b$h")
+	return d
+}
+
+// isRootDSE tells the searches of surveys and probes from those of a test.
+func isRootDSE(m wire.Message) bool {
+	if m.Op != wire.OpSearchRequest {
+		return false
+	}
+	s, err := wire.DecodeSearch(m.Body)
+	return err == nil && len(s.Base) == 0
+}
+
+// outcome is what a recording sink heard.
+type outcome struct {
+	op    wire.Op
+	code  int32
+	final bool
+	lost  error
+}
+
+// recorder is a Sink that keeps what it hears.
+type recorder struct {
+	heard chan outcome
+	onMsg func(wire.Message)
+}
+
+func newRecorder() *recorder { return &recorder{heard: make(chan outcome, 100)} }
+
+func (r *recorder) Deliver(m wire.Message, final, _ bool) {
+	if r.onMsg != nil {
+		r.onMsg(m)
+	}
+	o := outcome{op: m.Op, final: final}
+	if res, err := wire.DecodeResult(m.Body); err == nil {
+		o.code = res.Code
+	}
+	r.heard <- o
+}
+
+func (r *recorder) Lost(err error) { r.heard <- outcome{lost: err} }
+
+// next waits for what the sink hears next.
+func (r *recorder) next(t *testing.T) outcome {
+	t.Helper()
+	select {
+	case o := <-r.heard:
+		return o
+	case <-time.After(5 * time.Second):
+		t.Fatal("the sink hears nothing")
+		return outcome{}
+	}
+}
+
+// quiet checks that nothing more was heard.
+func (r *recorder) quiet(t *testing.T) {
+	t.Helper()
+	select {
+	case o := <-r.heard:
+		t.Fatalf("the sink heard %+v besides", o)
+	default:
+	}
+}
+
+// isDone waits for the end of a link.
+func isDone(t *testing.T, l *Link) {
+	t.Helper()
+	select {
+	case <-l.Done():
+	case <-time.After(5 * time.Second):
+		t.Fatal("the link lives on")
+	}
+}
+
+// unavailable checks for an error that must be trouble.
+func unavailable(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("error %v, want ErrUnavailable", err)
+	}
+}
+
+// fakeClock is a clock that a test moves.
+type fakeClock struct {
+	mu     sync.Mutex
+	at     time.Time
+	timers []fakeTimer
+}
+
+type fakeTimer struct {
+	at time.Time
+	c  chan time.Time
+}
+
+func newFakeClock() *fakeClock { return &fakeClock{at: time.Unix(1_800_000_000, 0)} }
+
+func (f *fakeClock) clock() clock {
+	return clock{now: f.now, timer: f.timer}
+}
+
+func (f *fakeClock) now() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at
+}
+
+func (f *fakeClock) timer(d time.Duration) (<-chan time.Time, func() bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := make(chan time.Time, 1)
+	f.timers = append(f.timers, fakeTimer{f.at.Add(d), c})
+	return c, func() bool { return true }
+}
+
+// advance moves the clock and fires what is due.
+func (f *fakeClock) advance(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at = f.at.Add(d)
+	var left []fakeTimer
+	for _, x := range f.timers {
+		if x.at.After(f.at) {
+			left = append(left, x)
+		} else {
+			x.c <- f.at
+		}
+	}
+	f.timers = left
+}

@@ -1,0 +1,300 @@
+package backend
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"appbind/auth"
+	"appbind/config"
+	"appbind/wire"
+)
+
+// lookup is what the configuration says about users, encoded once.
+type lookup struct {
+	bases      []wire.DN
+	filter     []byte // users.filter
+	enabled    []byte // users.enabled_filter, unless auto; nil: none
+	auto       bool
+	nameFilter []byte // nil: names that are no DN are refused
+	deny       []byte // fallback.deny_filter; nil: nobody
+	selection  []byte // the attributes of Find
+	timeLimit  int32  // seconds, so that the server drops work for which nobody waits
+}
+
+// identities are the attributes that name an entry for good, the preferred one first.
+var identities = [...]string{"entryUUID", "objectGUID", "nsUniqueId", "ipaUniqueID"}
+
+func newLookup(cfg *config.Config) (*lookup, error) {
+	l := &lookup{auto: cfg.Users.EnabledFilter == "auto",
+		timeLimit: int32((time.Duration(cfg.Upstream.BindTimeout) + time.Second - 1) / time.Second)}
+	for _, b := range cfg.Users.Bases {
+		dn, err := wire.ParseDN(b)
+		if err != nil {
+			return nil, fmt.Errorf("users.bases: %q is no DN: %w", b, err)
+		}
+		l.bases = append(l.bases, dn)
+	}
+	for _, f := range []struct {
+		key, text string
+		to        *[]byte
+	}{
+		{"users.filter", cfg.Users.Filter, &l.filter},
+		{"users.enabled_filter", cfg.Users.EnabledFilter, &l.enabled},
+		{"users.name_filter", cfg.Users.NameFilter, &l.nameFilter},
+		{"fallback.deny_filter", cfg.Fallback.DenyFilter, &l.deny},
+	} {
+		if f.text == "" || f.to == &l.enabled && (f.text == "auto" || f.text == "none") {
+			continue
+		}
+		var err error
+		if *f.to, err = compileFilter(f.key, f.text); err != nil {
+			return nil, err
+		}
+	}
+	if l.filter == nil {
+		l.filter = presentObjectClass
+	}
+	l.selection = wire.AppendStrings(nil, cfg.AppPasswords.Attribute)
+	l.selection = wire.AppendStrings(l.selection, identities[:]...)
+	l.selection = append(l.selection, stateSelection()...)
+	return l, nil
+}
+
+// search is a search of ours in a scope.
+func (l *lookup) search(base string, scope int, filter, selection []byte) *wire.SearchRequest {
+	s := &wire.SearchRequest{Base: []byte(base), Scope: scope, Filter: filter, Attributes: selection, TimeLimit: l.timeLimit}
+	if scope != wire.ScopeBase {
+		s.SizeLimit = 2 // one is wanted, two are too many
+	}
+	return s
+}
+
+// Find looks up a bind name: a DN by a base search, anything else by
+// name_filter below each of users.bases. The eligibility filter is evaluated by
+// the upstream; only when nothing matches does a second search without it tell
+// an entry that is not eligible, or no user at all, from one that does not exist.
+func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
+	if name == "" {
+		return nil, auth.ErrNotFound // the root DSE is nobody
+	}
+	sv, err := u.surveyed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := wire.ParseDN(name); err == nil {
+		return u.findDN(ctx, sv, name)
+	}
+	if u.lookup.nameFilter == nil {
+		return nil, auth.ErrNotFound
+	}
+	return u.findName(ctx, sv, name)
+}
+
+// findDN reads the entry of a DN.
+func (u *Upstream) findDN(ctx context.Context, sv *survey, dn string) (*auth.Entry, error) {
+	found, err := u.entries(ctx, sv, u.lookup.search(dn, wire.ScopeBase, sv.eligible, u.lookup.selection))
+	eligible := len(found) > 0
+	if err == nil && !eligible {
+		found, err = u.entries(ctx, sv, u.lookup.search(dn, wire.ScopeBase, presentObjectClass, u.lookup.selection))
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, auth.ErrNotFound
+	case len(found) > 1:
+		return nil, fmt.Errorf("%d entries in answer to a base search", len(found))
+	}
+	found[0].Eligible = eligible
+	return found[0], nil
+}
+
+// findName finds the entry that name_filter says.
+func (u *Upstream) findName(ctx context.Context, sv *survey, name string) (*auth.Entry, error) {
+	byName, err := wire.AppendExpandedFilter(nil, u.lookup.nameFilter, name)
+	if err != nil {
+		return nil, auth.ErrNotFound // a name that fits into no filter
+	}
+	found, err := u.below(ctx, sv, wire.AppendAnd(nil, byName, sv.eligible))
+	eligible := len(found) > 0
+	if err == nil && !eligible {
+		found, err = u.below(ctx, sv, byName)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, auth.ErrNotFound
+	case len(found) > 1:
+		return nil, auth.ErrAmbiguous
+	}
+	found[0].Eligible = eligible
+	return found[0], nil
+}
+
+// below searches below each base. An entry below two bases counts once.
+func (u *Upstream) below(ctx context.Context, sv *survey, filter []byte) ([]*auth.Entry, error) {
+	var all []*auth.Entry
+	for _, base := range u.cfg.Users.Bases {
+		found, err := u.entries(ctx, sv, u.lookup.search(base, wire.ScopeWhole, filter, u.lookup.selection))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range found {
+			if len(all) == 0 || all[0].Key != e.Key {
+				all = append(all, e)
+			}
+		}
+		if len(all) > 1 {
+			break
+		}
+	}
+	return all, nil
+}
+
+// entries runs a lookup. No entry and no error: the base does not exist, is no
+// DN for the server, or nothing matches. An answer that is not complete is an
+// error, but for a size limit that was ours.
+func (u *Upstream) entries(ctx context.Context, sv *survey, s *wire.SearchRequest) ([]*auth.Entry, error) {
+	var found []*auth.Entry
+	r, err := u.ServiceSearch(ctx, s, nil, func(se wire.SearchEntry, _ []byte) error {
+		e, err := u.entry(sv, se)
+		found = append(found, e)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Code == wire.ResultSuccess:
+		return found, nil
+	case r.Code == wire.ResultNoSuchObject, r.Code == wire.ResultInvalidDNSyntax:
+		return nil, nil
+	case r.Code == wire.ResultSizeLimitExceeded && s.SizeLimit > 0 && len(found) >= int(s.SizeLimit):
+		return found, nil
+	}
+	return nil, codeError("lookup", r)
+}
+
+// codeError makes an error of a result code that says nothing about a password.
+func codeError(what string, r wire.Result) error {
+	return fmt.Errorf("%s: the directory answered with result %d %q", what, r.Code, r.Diagnostic)
+}
+
+// entry makes an Entry of a search entry, with bytes of its own.
+func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
+	e := &auth.Entry{DN: string(se.DN)}
+	dn, err := wire.ParseDN(e.DN)
+	if err != nil {
+		return nil, fmt.Errorf("the directory returned a DN that is none: %w", err)
+	}
+	for _, base := range sv.bases {
+		e.User = e.User || dn.HasSuffix(base)
+	}
+	var ids [len(identities)]string
+	var st stateValues
+	err = wire.EachAttribute(se.Attributes, func(a wire.Attribute) bool {
+		switch i := identity(a.Type); {
+		case i >= 0:
+			ids[i] = firstValue(a)
+		case sv.schema.Secrets(a.Type):
+			_ = wire.EachString(a.Values, func(v []byte) bool { // checked by ValidateResponse
+				e.Values = append(e.Values, clone(v))
+				return true
+			})
+		default:
+			st.take(a)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.State = st.state(sv.useCSN, u.clock.now())
+	e.Key = key(ids, dn)
+	return e, nil
+}
+
+// identity is the index of an identity attribute, -1 for others.
+func identity(name []byte) int {
+	for i, id := range identities {
+		if len(id) == len(name) && strings.EqualFold(id, string(name)) {
+			return i
+		}
+	}
+	return -1
+}
+
+// key is the canonical identity of an entry.
+func key(ids [len(identities)]string, dn wire.DN) string {
+	for i, v := range ids {
+		switch {
+		case v == "":
+		case identities[i] == "objectGUID": // 16 octets
+			return "objectguid:" + hex.EncodeToString([]byte(v))
+		default:
+			return strings.ToLower(identities[i] + ":" + v)
+		}
+	}
+	return "dn:" + dn.Key()
+}
+
+// firstValue is the first value of an attribute, "" when it has none.
+func firstValue(a wire.Attribute) string {
+	var value string
+	_ = wire.EachString(a.Values, func(v []byte) bool { // checked by ValidateResponse
+		value = string(v)
+		return false
+	})
+	return value
+}
+
+// State reads the entry's password and lock state again. Errors:
+// auth.ErrNotFound when the entry is gone.
+func (u *Upstream) State(ctx context.Context, e *auth.Entry) (auth.State, error) {
+	sv, err := u.surveyed(ctx)
+	if err != nil {
+		return auth.State{}, err
+	}
+	found, err := u.entries(ctx, sv, u.lookup.search(e.DN, wire.ScopeBase, presentObjectClass, stateSelection()))
+	switch {
+	case err != nil:
+		return auth.State{}, err
+	case len(found) == 0:
+		return auth.State{}, auth.ErrNotFound
+	case len(found) > 1:
+		return auth.State{}, errors.New("more than one entry in answer to a base search")
+	}
+	return found[0].State, nil
+}
+
+// FallbackDenied evaluates fallback.deny_filter on the entry, in the upstream.
+func (u *Upstream) FallbackDenied(ctx context.Context, e *auth.Entry) (bool, error) {
+	if u.lookup.deny == nil {
+		return false, nil
+	}
+	matched := false
+	s := u.lookup.search(e.DN, wire.ScopeBase, u.lookup.deny, wire.AppendStrings(nil, "1.1"))
+	r, err := u.ServiceSearch(ctx, s, nil, func(wire.SearchEntry, []byte) error {
+		matched = true
+		return nil
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case r.Code == wire.ResultNoSuchObject:
+		return false, auth.ErrNotFound
+	case r.Code != wire.ResultSuccess:
+		return false, codeError("fallback.deny_filter", r)
+	}
+	return matched, nil
+}
+
+// Lockout is the upstream's lock-out policy, as far as it is known.
+func (u *Upstream) Lockout() auth.Lockout { return u.survey.Load().lockout }
+
+// AbsentDN is a DN below the first of users.bases that does not exist.
+func (u *Upstream) AbsentDN() string { return u.absent }

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"crypto"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -15,54 +16,36 @@ const maxDigestSalt = 128
 
 // digest is {SHA}, {SSHA512} and their like: one pass over password and salt, then the salt.
 type digest struct {
-	sum  func(text []byte, out *[sha512.Size]byte) []byte
-	want []byte
-	salt []byte
+	algorithm crypto.Hash
+	want      []byte
+	salt      []byte
 }
 
-// digests are the schemes by name without their first S for a salt.
-var digests = map[string]struct {
-	size   int
-	salted bool
-	sum    func(text []byte, out *[sha512.Size]byte) []byte
-}{
-	"MD5":     {md5.Size, false, sumMD5},
-	"SHA":     {sha1.Size, false, sumSHA1},
-	"SHA256":  {sha256.Size, false, sumSHA256},
-	"SHA512":  {sha512.Size, false, sumSHA512},
-	"SSHA":    {sha1.Size, true, sumSHA1},
-	"SSHA256": {sha256.Size, true, sumSHA256},
-	"SSHA512": {sha512.Size, true, sumSHA512},
-}
-
-func sumMD5(text []byte, out *[sha512.Size]byte) []byte {
-	s := md5.Sum(text)
-	return out[:copy(out[:], s[:])]
-}
-
-func sumSHA1(text []byte, out *[sha512.Size]byte) []byte {
-	s := sha1.Sum(text)
-	return out[:copy(out[:], s[:])]
-}
-
-func sumSHA256(text []byte, out *[sha512.Size]byte) []byte {
-	s := sha256.Sum256(text)
-	return out[:copy(out[:], s[:])]
-}
-
-func sumSHA512(text []byte, out *[sha512.Size]byte) []byte {
-	*out = sha512.Sum512(text)
-	return out[:]
+// digestOfScheme is the algorithm of a scheme name in capitals, 0 for none, and whether it has a salt.
+func digestOfScheme(name string) (algorithm crypto.Hash, salted bool) {
+	switch name {
+	case "MD5":
+		return crypto.MD5, false
+	case "SHA", "SSHA":
+		return crypto.SHA1, name == "SSHA"
+	case "SHA256", "SSHA256":
+		return crypto.SHA256, name == "SSHA256"
+	case "SHA512", "SSHA512":
+		return crypto.SHA512, name == "SSHA512"
+	default:
+		return 0, false
+	}
 }
 
 // parseDigest reads the base64 of digest and salt: padded, without white space, in its one spelling.
 func parseDigest(name, body string) (hash, error) {
-	d, known := digests[name]
-	if !known {
+	algorithm, salted := digestOfScheme(name)
+	if algorithm == 0 {
 		return nil, ErrScheme
 	}
-	max := d.size
-	if d.salted {
+	size := algorithm.Size()
+	max := size
+	if salted {
 		max += maxDigestSalt
 	}
 	// The decoder skips line ends, so they are looked for here.
@@ -70,10 +53,10 @@ func parseDigest(name, body string) (hash, error) {
 		return nil, ErrMalformed
 	}
 	bin, err := base64.StdEncoding.Strict().DecodeString(body)
-	if err != nil || len(bin) < d.size || len(bin) > max {
+	if err != nil || len(bin) < size || len(bin) > max {
 		return nil, ErrMalformed
 	}
-	return &digest{sum: d.sum, want: bin[:d.size], salt: bin[d.size:]}, nil
+	return &digest{algorithm: algorithm, want: bin[:size], salt: bin[size:]}, nil
 }
 
 func (d *digest) cost() (int64, bool) { return 0, false }
@@ -83,8 +66,25 @@ func (d *digest) verify(password []byte) bool {
 	var buf [MaxPassword + maxDigestSalt]byte
 	n := copy(buf[:], password)
 	n += copy(buf[n:], d.salt)
-	var out [sha512.Size]byte
-	ok := subtle.ConstantTimeCompare(d.sum(buf[:n], &out), d.want) == 1
+	ok := d.equals(buf[:n])
 	clear(buf[:n])
 	return ok
+}
+
+// equals hashes without a hash.Hash, so that nothing is on the heap.
+func (d *digest) equals(text []byte) bool {
+	switch d.algorithm {
+	case crypto.MD5:
+		sum := md5.Sum(text)
+		return subtle.ConstantTimeCompare(sum[:], d.want) == 1
+	case crypto.SHA1:
+		sum := sha1.Sum(text)
+		return subtle.ConstantTimeCompare(sum[:], d.want) == 1
+	case crypto.SHA256:
+		sum := sha256.Sum256(text)
+		return subtle.ConstantTimeCompare(sum[:], d.want) == 1
+	default: // crypto.SHA512, the last that digestOfScheme knows
+		sum := sha512.Sum512(text)
+		return subtle.ConstantTimeCompare(sum[:], d.want) == 1
+	}
 }

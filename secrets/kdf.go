@@ -11,19 +11,19 @@ import (
 	"golang.org/x/crypto/scrypt"
 )
 
-// Caps of the hashes in PHC form. At each cap one Verify takes some seconds of one core.
+// Caps of the hashes in PHC form. At each of them one Verify stays below two seconds of one core.
 const (
 	maxArgon2Memory  = 256 << 10 // KiB: the memory budget of a small machine
 	maxArgon2Time    = 10        // passes; RFC 9106 recommends 1 and 3
 	maxArgon2Threads = 16        // each is a goroutine; more than cores gain nothing
+	maxArgon2Work    = 1 << 20   // KiB filled, m*t: at m = 256 MiB four passes, more than a second
 
 	maxPBKDF2Iterations = 2_000_000 // three times OWASP's figure for SHA-256; about a second
 
-	maxScryptLog    = 20        // N = 2^20, which with r = 1 is half of the memory cap
-	maxScryptR      = 64        // block size in 128 bytes; 8 is the usual one
-	maxScryptP      = 16        // lanes, computed one after the other
-	maxScryptMemory = 256 << 20 // bytes, 128*N*r
-	maxScryptWork   = 512 << 20 // bytes mixed, 128*N*r*p: the lanes multiply the time, not the memory
+	maxScryptLog  = 20        // N = 2^20
+	maxScryptR    = 64        // block size in 128 bytes; 8 is the usual one
+	maxScryptP    = 16        // lanes, computed one after the other
+	maxScryptWork = 256 << 20 // bytes mixed, 128*N*r*p, of which 128*N*r is memory; about a second
 )
 
 // argon2Hash is argon2 of version 19. The library for argon2i and argon2id has no argon2d.
@@ -55,6 +55,9 @@ func parseArgon2(id, s string) (hash, error) {
 	// RFC 9106, 3.1: at least one pass and one lane, 8 KiB for each lane, 8 bytes of salt.
 	if t < 1 || lanes < 1 || m < 8*lanes || len(p.salt) < 8 {
 		return nil, ErrMalformed
+	}
+	if m*t > maxArgon2Work {
+		return nil, ErrOverCap
 	}
 	h := &argon2Hash{time: uint32(t), memory: uint32(m), threads: uint32(lanes), salt: p.salt, want: p.sum}
 	switch id {
@@ -145,7 +148,7 @@ func parseScrypt(s string) (hash, error) {
 	if p.version != "" || h.n < 2 || h.r < 1 || h.p < 1 {
 		return nil, ErrMalformed
 	}
-	if 128*h.n*h.r > maxScryptMemory || 128*h.n*h.r*h.p > maxScryptWork {
+	if 128*h.n*h.r*h.p > maxScryptWork {
 		return nil, ErrOverCap
 	}
 	return h, nil

@@ -75,8 +75,11 @@ func (v *Value) parseSection(section string, seen *[len(words)]bool) error {
 	var ok bool
 	switch word {
 	case "id":
+		if !isSelector(value) {
+			return errID
+		}
 		v.ID = value
-		return failUnless(isSelector(value), errID)
+		return nil
 	case "exp":
 		v.Expires, ok = parseTime(value)
 		return failUnless(ok, errExp)

@@ -49,6 +49,7 @@
 package secrets
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"strings"
@@ -170,11 +171,8 @@ func (v *Value) Verify(password []byte) bool {
 	if v.ID != "" {
 		return shape == Ours && selector == v.ID && v.hash.verify(canonical)
 	}
-	if shape == Ours && v.hash.verify(canonical) {
+	if shape == Ours && !bytes.Equal(canonical, password) && v.hash.verify(canonical) {
 		return true
-	}
-	if shape == Ours && string(canonical) == string(password) {
-		return false
 	}
 	return v.hash.verify(password)
 }

@@ -38,12 +38,10 @@ const (
 // ShapeOf tells the shape of a password and, for Ours, its selector and its canonical (displayed) text.
 // Case does not matter, i and l are 1, o is 0, and "-" and space may stand anywhere.
 func ShapeOf(password []byte) (s Shape, selector string, canonical []byte) {
-	// Small enough to be inlined, so that the text need not be on the heap.
+	// Small enough to be inlined, so that neither result need be on the heap.
 	var text [displayBytes]byte
-	if s = readShape(password, &text); s != Ours {
-		return s, "", nil
-	}
-	return s, string(text[:selectorChars]), text[:]
+	s, head, canonical := readShape(password, text[:])
+	return s, string(head), canonical
 }
 
 // values maps a character to its value in the alphabet plus one; 0 is none.
@@ -59,10 +57,11 @@ var values = func() (t [256]byte) {
 	return t
 }()
 
-// readShape writes the canonical text of a password of our shape to text.
-func readShape(password []byte, text *[displayBytes]byte) Shape {
+// readShape writes the canonical text of a password of our shape to text, and returns its selector and itself;
+// both are nil for the other shapes.
+func readShape(password, text []byte) (s Shape, selector, canonical []byte) {
 	if len(password) < passwordChars || len(password) > MaxPassword {
-		return NotOurs
+		return NotOurs, nil, nil
 	}
 	var chars [passwordChars]byte
 	n, foreign := 0, false
@@ -71,24 +70,24 @@ func readShape(password []byte, text *[displayBytes]byte) Shape {
 		case c == '-' || c == ' ':
 			continue
 		case n == passwordChars:
-			return NotOurs
+			return NotOurs, nil, nil
 		case values[c] != 0:
 			chars[n] = alphabet[values[c]-1]
 		case c == 'u' || c == 'U': // the one letter that the alphabet leaves out for good
 			foreign = true
 		default:
-			return NotOurs
+			return NotOurs, nil, nil
 		}
 		n++
 	}
 	if n == passwordChars && !foreign && checkOf(chars[:drawnChars]) == [checkChars]byte(chars[drawnChars:]) {
 		display(&chars, text)
-		return Ours
+		return Ours, text[:selectorChars], text
 	}
 	if isGrouped(password) {
-		return Mistyped
+		return Mistyped, nil, nil
 	}
-	return NotOurs
+	return NotOurs, nil, nil
 }
 
 // isGrouped says whether a password consists of six groups of four with one separator between them.
@@ -112,7 +111,7 @@ func checkOf(drawn []byte) [checkChars]byte {
 }
 
 // display writes the characters in groups of four joined by "-".
-func display(chars *[passwordChars]byte, text *[displayBytes]byte) {
+func display(chars *[passwordChars]byte, text []byte) {
 	n := 0
 	for i, c := range chars {
 		if i > 0 && i%groupChars == 0 {
@@ -160,7 +159,7 @@ func Generate(random io.Reader, taken ...string) (Generated, error) {
 		check := checkOf(chars[:drawnChars])
 		copy(chars[drawnChars:], check[:])
 		var text [displayBytes]byte
-		display(&chars, &text)
+		display(&chars, text[:])
 		return Generated{Password: string(text[:]), ID: id}, nil
 	}
 	return Generated{}, errors.New("cannot generate a password: the random source repeats itself")

@@ -52,6 +52,12 @@ func asApp(stored string) *Value {
 
 func TestHashVectors(t *testing.T) {
 	t.Parallel()
+	doc := readAll(t, "../doc/secret-format.md")
+	for row, reason := range stricter {
+		if !strings.Contains(doc, "| `"+row[0]+"` | "+reason) {
+			t.Errorf("%.20s: doc/secret-format.md does not list the row with its reason, %s", row[0], reason)
+		}
+	}
 	used := 0
 	for _, row := range readVectors(t, "hashes.tsv", 4) {
 		stored, password, want, note := row[0], row[1], row[2] == "true", row[3]

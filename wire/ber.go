@@ -1,4 +1,3 @@
-// Package wire is LDAP messages as bytes (to be written: the manual).
 package wire
 
 import "errors"
@@ -28,31 +27,41 @@ const maxLengthOctets = 4
 
 // element splits b into its first element and what follows. Both length forms
 // are read, padded or not; the indefinite form (RFC 4511 5.1) and tags of more
-// than one octet, which LDAP does not have, are refused.
+// than one octet, which LDAP does not have, are refused. content ends in its
+// capacity too: appending to it copies.
 func element(b []byte) (tag byte, content, rest []byte, err error) {
-	if len(b) < 2 {
+	if len(b) < 2 || b[0]&0x1f == 0x1f {
 		return 0, nil, nil, ErrMalformed
 	}
-	tag = b[0]
-	if tag&0x1f == 0x1f {
-		return 0, nil, nil, ErrMalformed
-	}
-	n, head := int(b[1]), 2
+	n, octets := uint64(b[1]), 1
 	if n >= 0x80 {
-		octets := n & 0x7f
-		if octets == 0 || octets > maxLengthOctets || len(b) < 2+octets {
+		if n, octets, err = longLength(b[1:]); err != nil || octets == 0 {
 			return 0, nil, nil, ErrMalformed
 		}
-		n = 0
-		for _, c := range b[2 : 2+octets] {
-			n = n<<8 | int(c)
-		}
-		head += octets
 	}
-	if n > len(b)-head {
+	head := 1 + octets
+	if n > uint64(len(b)-head) {
 		return 0, nil, nil, ErrMalformed
 	}
-	return tag, b[head : head+n : head+n], b[head+n:], nil
+	end := head + int(n)
+	return b[0], b[head:end:end], b[end:], nil
+}
+
+// longLength reads the long form of a length: its value and how many octets it
+// takes, 0 when b is too short to tell. The value is unsigned and wide, so that
+// no length is negative where an int has 32 bits.
+func longLength(b []byte) (n uint64, octets int, err error) {
+	octets = 1 + int(b[0]&0x7f)
+	if octets == 1 || octets > 1+maxLengthOctets {
+		return 0, 0, ErrMalformed
+	}
+	if len(b) < octets {
+		return 0, 0, nil
+	}
+	for _, c := range b[1:octets] {
+		n = n<<8 | uint64(c)
+	}
+	return n, octets, nil
 }
 
 // expect is element with a demanded tag.
@@ -64,25 +73,22 @@ func expect(b []byte, want byte) (content, rest []byte, err error) {
 	return content, rest, err
 }
 
-// integer reads the contents of an INTEGER or ENUMERATED of at most 8 octets.
-func integer(content []byte) (int64, error) {
-	if len(content) == 0 || len(content) > 8 {
+// maxIntegerOctets bounds the contents of an INTEGER or ENUMERATED: every one in
+// LDAP is at most 2^31-1 (RFC 4511 4.1.1). Padding up to here is read, as
+// OpenLDAP reads it; what is longer OpenLDAP takes for the end of the session,
+// and it must not end a link.
+const maxIntegerOctets = 4
+
+// boundedInteger reads an INTEGER or ENUMERATED in 0..2^31-1.
+func boundedInteger(content []byte) (int32, error) {
+	if len(content) == 0 || len(content) > maxIntegerOctets || content[0] >= 0x80 {
 		return 0, ErrMalformed
 	}
-	v := int64(int8(content[0]))
-	for _, c := range content[1:] {
-		v = v<<8 | int64(c)
+	v := int32(0)
+	for _, c := range content {
+		v = v<<8 | int32(c)
 	}
 	return v, nil
-}
-
-// boundedInteger reads an INTEGER in 0..2^31-1 (maxInt of RFC 4511 4.1.1).
-func boundedInteger(content []byte) (int32, error) {
-	v, err := integer(content)
-	if err != nil || v < 0 || v > 1<<31-1 {
-		return 0, ErrMalformed
-	}
-	return int32(v), nil
 }
 
 // lengthOctets is how many octets appendLength writes for n.
@@ -136,9 +142,11 @@ func integerSize(v int32) int {
 
 // appendInteger appends an INTEGER or ENUMERATED, v >= 0, in its shortest form.
 func appendInteger(dst []byte, tag byte, v int32) []byte {
-	n := integerSize(v)
-	dst = append(dst, tag, byte(n))
-	for i := n - 1; i >= 0; i-- {
+	return appendIntegerContent(append(dst, tag, byte(integerSize(v))), v)
+}
+
+func appendIntegerContent(dst []byte, v int32) []byte {
+	for i := integerSize(v) - 1; i >= 0; i-- {
 		dst = append(dst, byte(v>>(8*i)))
 	}
 	return dst

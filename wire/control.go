@@ -24,7 +24,8 @@ func EachControl(controls []byte, f func(c Control) bool) error {
 		if err != nil {
 			return err
 		}
-		c := Control{Raw: controls[:len(controls)-len(rest)]}
+		end := len(controls) - len(rest)
+		c := Control{Raw: controls[:end:end]}
 		if c.OID, content, err = expect(content, tagOctetString); err != nil || len(c.OID) == 0 {
 			return ErrMalformed
 		}

@@ -125,15 +125,16 @@ func foldValue(v string) string {
 	return b.String()
 }
 
-// foldRune is one character for all that differ in case only: of each orbit of
-// simple case folding the smallest, in lower case where that is ASCII.
+// foldRune is one character for all that differ in case only, by simple case
+// folding: the lower case of the smallest. What has no other case stays as it is,
+// even if it has a lower case (U+0130).
 func foldRune(r rune) rune {
 	least := r
 	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
 		least = min(least, next)
 	}
-	if least >= 'A' && least <= 'Z' {
-		least += 'a' - 'A'
+	if least == r && unicode.SimpleFold(r) == r {
+		return r
 	}
-	return least
+	return unicode.ToLower(least)
 }

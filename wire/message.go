@@ -71,8 +71,8 @@ func Parse(raw []byte) (Message, error) {
 		return m, ErrMalformed
 	}
 	id, rest, err := expect(content, tagInteger)
-	if err != nil || len(id) > maxLengthOctets {
-		return m, ErrMalformed
+	if err != nil {
+		return m, err
 	}
 	if m.ID, err = boundedInteger(id); err != nil {
 		return m, err
@@ -89,9 +89,6 @@ func Parse(raw []byte) (Message, error) {
 	m.Controls, rest, err = expect(rest, tagControls)
 	if err != nil || len(rest) != 0 {
 		return m, ErrMalformed
-	}
-	if m.Controls == nil {
-		m.Controls = []byte{}
 	}
 	return m, nil
 }

@@ -1,8 +1,6 @@
 package wire
 
-import (
-	"io"
-)
+import "io"
 
 // Limits of one message.
 const (
@@ -14,12 +12,16 @@ const (
 	MaxFromUpstream = 64 << 20
 )
 
-// minBuffer is the buffer of an idle connection. It takes a bind or a search
-// of ordinary size whole; ten thousand idle connections cost 20 MB.
-const minBuffer = 2 << 10
-
-// maxKept is the largest buffer that is kept when it has run empty.
-const maxKept = 64 << 10
+const (
+	// minBuffer is the buffer of an idle connection. It takes a bind or a search
+	// of ordinary size whole; ten thousand idle connections cost 20 MB.
+	minBuffer = 2 << 10
+	// maxKept is the largest buffer that is kept once it has run empty, and what
+	// a reader that is kept busy grows to.
+	maxKept = 64 << 10
+	// maxEmptyReads is how often in a row a stream may return nothing without an error.
+	maxEmptyReads = 100
+)
 
 // Reader cuts a stream into messages. Its buffer grows with the bytes that
 // have arrived, never with a length that was only declared. Not safe for
@@ -34,6 +36,7 @@ type Reader struct {
 	limit      int
 	buf        []byte
 	start, end int // the unread bytes are buf[start:end]
+	burst      int // bytes that came since the buffer last ran empty
 }
 
 // NewReader reads messages of at most limit bytes from src.
@@ -76,55 +79,59 @@ func (r *Reader) Ready() bool {
 // It must be 0 when TLS takes over a connection (RFC 4511 4.14.1).
 func (r *Reader) Buffered() int { return r.end - r.start }
 
-// fill reads once. size is the size of the message that has begun, 0 while it is unknown.
+// fill reads until there is something. size is the size of the message that has
+// begun, 0 while it is unknown.
 func (r *Reader) fill(size int) error {
-	r.makeRoom(size)
-	if r.BeforeRead != nil {
-		if err := r.BeforeRead(r.end > r.start); err != nil {
+	for range maxEmptyReads {
+		r.makeRoom(size)
+		if r.BeforeRead != nil {
+			if err := r.BeforeRead(r.end > r.start); err != nil {
+				return err
+			}
+		}
+		n, err := r.src.Read(r.buf[r.end:])
+		r.end += n
+		switch {
+		case n > 0: // an error comes again with the next read
+			r.burst += n
+			return nil
+		case err == io.EOF && r.end > r.start:
+			return io.ErrUnexpectedEOF
+		case err != nil:
 			return err
 		}
 	}
-	n, err := r.src.Read(r.buf[r.end:])
-	r.end += n
-	if n > 0 {
-		return nil
-	}
-	if err == io.EOF && r.end > r.start {
-		return io.ErrUnexpectedEOF
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
+	return io.ErrNoProgress
 }
 
-// makeRoom leaves at least one free byte behind r.end. The buffer doubles
-// only when it is full of received bytes.
+// makeRoom leaves at least one free byte behind r.end. The buffer grows only
+// when it is full of received bytes: towards the size of a message that does not
+// fit, or to fewer, larger reads while the stream is busy. Run empty after less
+// than it is made for, it goes back to the smallest: most connections are idle.
 func (r *Reader) makeRoom(size int) {
+	full := r.end == len(r.buf)
 	if r.start == r.end {
-		r.start, r.end = 0, 0
-		if len(r.buf) > maxKept {
-			r.buf = nil
+		if len(r.buf) > minBuffer && r.burst <= len(r.buf)/4 || len(r.buf) > maxKept {
+			r.buf, full = nil, false
 		}
+		r.start, r.end, r.burst = 0, 0, 0
 	}
 	if len(r.buf) == 0 {
 		r.buf = make([]byte, minBuffer)
-	}
-	if r.end < len(r.buf) && (r.start == 0 || r.start+size <= len(r.buf)) {
 		return
 	}
-	if r.start > 0 {
-		r.end = copy(r.buf, r.buf[r.start:r.end])
-		r.start = 0
+	if !full && (r.start == 0 || r.start+size <= len(r.buf)) {
+		return
 	}
-	if r.end == len(r.buf) {
-		bigger := make([]byte, min(2*len(r.buf), max(size, 2*minBuffer)))
-		if len(bigger) <= r.end {
-			bigger = make([]byte, 2*r.end)
-		}
-		copy(bigger, r.buf[:r.end])
-		r.buf = bigger
+	to := r.buf
+	switch held := r.end - r.start; {
+	case held == len(r.buf):
+		to = make([]byte, min(2*len(r.buf), size))
+	case full && len(r.buf) < maxKept:
+		to = make([]byte, 2*len(r.buf))
 	}
+	r.end = copy(to, r.buf[r.start:r.end])
+	r.start, r.buf = 0, to
 }
 
 // frameSize is the size of the message that begins in b, 0 when b is too short
@@ -139,23 +146,16 @@ func frameSize(b []byte, limit int) (int, error) {
 	if len(b) < 2 {
 		return 0, nil
 	}
-	n, head := int(b[1]), 2
+	n, octets := uint64(b[1]), 1
 	if n >= 0x80 {
-		octets := n & 0x7f
-		if octets == 0 || octets > maxLengthOctets {
-			return 0, ErrMalformed
+		var err error
+		if n, octets, err = longLength(b[1:]); err != nil || octets == 0 {
+			return 0, err
 		}
-		if len(b) < 2+octets {
-			return 0, nil
-		}
-		n = 0
-		for _, c := range b[2 : 2+octets] {
-			n = n<<8 | int(c)
-		}
-		head += octets
 	}
-	if n > limit-head {
+	head := 1 + octets
+	if limit < head || n > uint64(limit-head) {
 		return 0, ErrTooLarge
 	}
-	return head + n, nil
+	return head + int(n), nil
 }

@@ -13,7 +13,10 @@ type BindRequest struct {
 	Version int
 	// Name is the bind name, a DN or what else the client sends.
 	Name []byte
-	// SASL tells a SASL bind from a simple one.
+	// SASL tells a SASL bind from a simple one. It is set, with an empty
+	// Mechanism, for any other authentication choice too (Kerberos in version 2,
+	// Sicily): all of them are to be answered authMethodNotSupported, and none may
+	// pass for a simple bind without a password.
 	SASL bool
 	// Password is the password of a simple bind.
 	Password []byte
@@ -24,6 +27,9 @@ type BindRequest struct {
 const (
 	tagSimple = 0x80 // AuthenticationChoice simple [0]
 	tagSASL   = 0xa3 // AuthenticationChoice sasl [3]
+
+	classBits    = 0xc0
+	classContext = 0x80 // what an extension of a CHOICE has (RFC 4511 4.2)
 )
 
 // DecodeBind reads the body of a BindRequest.
@@ -33,7 +39,7 @@ func DecodeBind(body []byte) (BindRequest, error) {
 	if err != nil {
 		return b, err
 	}
-	v, err := integer(version)
+	v, err := boundedInteger(version)
 	if err != nil || v < 1 || v > 127 {
 		return b, ErrMalformed
 	}
@@ -45,12 +51,13 @@ func DecodeBind(body []byte) (BindRequest, error) {
 	if err != nil || len(rest) != 0 {
 		return b, ErrMalformed
 	}
-	switch tag {
-	case tagSimple:
+	if tag == tagSimple {
 		b.Password = content
 		return b, nil
-	case tagSASL:
-		b.SASL = true
+	}
+	b.SASL = true
+	switch {
+	case tag == tagSASL:
 		if b.Mechanism, rest, err = expect(content, tagOctetString); err != nil {
 			return b, err
 		}
@@ -59,6 +66,8 @@ func DecodeBind(body []byte) (BindRequest, error) {
 				return b, ErrMalformed
 			}
 		}
+		return b, nil
+	case tag&classBits == classContext:
 		return b, nil
 	}
 	return b, ErrMalformed
@@ -122,7 +131,8 @@ func DecodeSearch(body []byte) (SearchRequest, error) {
 	if _, _, rest, err = element(rest); err != nil {
 		return s, err
 	}
-	s.Filter = filter[:len(filter)-len(rest)]
+	end := len(filter) - len(rest)
+	s.Filter = filter[:end:end]
 	if s.Attributes, rest, err = expect(rest, tagSequence); err != nil || len(rest) != 0 {
 		return s, ErrMalformed
 	}
@@ -149,13 +159,13 @@ func appendBoolean(dst []byte, tag byte, v bool) []byte {
 }
 
 // enumerated reads an ENUMERATED in 0..most.
-func enumerated(b []byte, most int64) (int, []byte, error) {
+func enumerated(b []byte, most int32) (int, []byte, error) {
 	content, rest, err := expect(b, tagEnumerated)
 	if err != nil {
 		return 0, nil, err
 	}
-	v, err := integer(content)
-	if err != nil || v < 0 || v > most {
+	v, err := boundedInteger(content)
+	if err != nil || v > most {
 		return 0, nil, ErrMalformed
 	}
 	return int(v), rest, nil
@@ -209,13 +219,8 @@ func DecodeCompare(body []byte) (CompareRequest, error) {
 		return c, ErrMalformed
 	}
 	c.DN = dn
-	if c.Attribute, rest, err = expect(ava, tagOctetString); err != nil {
-		return c, err
-	}
-	if c.Value, rest, err = expect(rest, tagOctetString); err != nil || len(rest) != 0 {
-		return c, ErrMalformed
-	}
-	return c, nil
+	c.Attribute, c.Value, err = assertion(ava)
+	return c, err
 }
 
 // Append appends the body of the compare.
@@ -283,16 +288,11 @@ func AppendTarget(dst, dn, rest []byte) []byte {
 }
 
 // DecodeAbandon reads the body of an AbandonRequest: the message ID of the operation to give up.
-func DecodeAbandon(body []byte) (int32, error) {
-	if len(body) > maxLengthOctets {
-		return 0, ErrMalformed
-	}
-	return boundedInteger(body)
-}
+func DecodeAbandon(body []byte) (int32, error) { return boundedInteger(body) }
 
 // AppendAbandon appends the body of an AbandonRequest.
 func AppendAbandon(dst []byte, id int32) []byte {
-	return append(dst, appendInteger(nil, tagInteger, id)[2:]...)
+	return appendIntegerContent(dst, id)
 }
 
 // ExtendedRequest is RFC 4511 4.12.

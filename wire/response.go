@@ -169,12 +169,12 @@ func EachAttribute(list []byte, f func(a Attribute) bool) error {
 		if err != nil {
 			return err
 		}
-		a := Attribute{Raw: list[:len(list)-len(rest)]}
-		tail := content
-		if a.Type, tail, err = expect(content, tagOctetString); err != nil {
+		end := len(list) - len(rest)
+		a := Attribute{Raw: list[:end:end]}
+		if a.Type, content, err = expect(content, tagOctetString); err != nil {
 			return err
 		}
-		if a.Values, tail, err = expect(tail, tagSet); err != nil || len(tail) != 0 {
+		if a.Values, content, err = expect(content, tagSet); err != nil || len(content) != 0 {
 			return ErrMalformed
 		}
 		if !f(a) {

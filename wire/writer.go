@@ -1,82 +1,173 @@
 package wire
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
 	"time"
 )
 
-// ErrStalled says that the peer took nothing for the stall limit, or let more
-// than the backlog pile up.
+// ErrStalled says that the peer took nothing for the stall limit, or, to Offer,
+// that it let more than the backlog pile up.
 var ErrStalled = errors.New("peer does not read")
+
+const (
+	// plainChunk is what one write hands to a plain connection.
+	plainChunk = 64 << 10
+	// tlsChunk is what one write hands to TLS: a record. Less cannot be told apart
+	// there: a write that timed out leaves the connection dead (crypto/tls).
+	tlsChunk = 16 << 10
+	// minTaken is what a peer must take within one stall limit, so that one that
+	// sips a byte at a time counts as one that does not read.
+	minTaken = 4 << 10
+	// maxRounds is how many writes a caller of Flush does, mostly with what others
+	// queued meanwhile, before a goroutine takes over.
+	maxRounds = 16
+)
+
+// outBuffer is what waits to be written. Buffers are shared by all writers: an
+// idle connection holds none.
+type outBuffer struct{ b []byte }
+
+var outBuffers = sync.Pool{New: func() any { return new(outBuffer) }}
 
 // Writer sends messages on one connection. It coalesces: while one write is
 // under way, messages that arrive are appended and go out together with the
-// next. There is no goroutine of its own; whoever finds the connection free
-// writes, for itself and for those who come meanwhile. Safe for concurrent use.
+// next. Whoever finds the connection free writes, for itself and for those who
+// come meanwhile; only a caller that cannot wait (FlushBehind), or that has
+// written for others long enough, leaves it to a goroutine, see Wait. Safe for
+// concurrent use.
 type Writer struct {
 	conn    net.Conn
+	chunk   int           // bytes of one write
+	tls     bool          // a write that timed out cannot be continued
 	stall   time.Duration // a write that takes longer ends the connection
 	backlog int           // bytes that may wait behind a write under way
 
 	mu      sync.Mutex // guards the fields below; no I/O under it
-	room    sync.Cond  // signalled when a write has ended
-	queued  []byte     // waits to be written
-	spare   []byte     // the buffer of the last write, to be used again
-	writing bool
+	change  sync.Cond  // a write has ended, or the writer was closed
+	queued  *outBuffer // waits to be written; nil: nothing
+	writing bool       // somebody is in write, or about to be
 	err     error
 }
 
-// NewWriter writes to conn. Append blocks while more than backlog bytes wait;
-// a write that is not taken within stall fails with ErrStalled and closes conn.
+// NewWriter writes to conn. Append blocks while more than backlog bytes wait
+// behind a write; a write that is not taken within stall (0: no limit) fails
+// with ErrStalled and closes conn. The writer owns conn's write deadline.
 func NewWriter(conn net.Conn, backlog int, stall time.Duration) *Writer {
-	w := &Writer{conn: conn, stall: stall, backlog: backlog}
-	w.room.L = &w.mu
+	w := &Writer{conn: conn, chunk: plainChunk, stall: stall, backlog: backlog}
+	if _, w.tls = conn.(*tls.Conn); w.tls {
+		w.chunk = tlsChunk
+	}
+	w.change.L = &w.mu
 	return w
 }
 
 // Append queues what build appends to the given slice, without writing it:
 // call Flush when no more is at hand. It blocks while the backlog is full, for
-// as long as the write under way takes.
+// as long as the write under way takes. build must not call the writer.
 func (w *Writer) Append(build func(dst []byte) []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.err == nil && w.writing && len(w.queued) > w.backlog {
-		w.room.Wait()
+	for w.err == nil && w.writing && w.waiting() > w.backlog {
+		w.change.Wait()
 	}
+	return w.queue(build)
+}
+
+// Offer is Append that never blocks: with the backlog full it queues nothing
+// and returns ErrStalled. The writer stays usable.
+func (w *Writer) Offer(build func(dst []byte) []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil && w.writing && w.waiting() > w.backlog {
+		return ErrStalled
+	}
+	return w.queue(build)
+}
+
+// waiting is the number of bytes that are queued. mu is held.
+func (w *Writer) waiting() int {
+	if w.queued == nil {
+		return 0
+	}
+	return len(w.queued.b)
+}
+
+// queue appends what build appends. mu is held.
+func (w *Writer) queue(build func(dst []byte) []byte) error {
 	if w.err != nil {
 		return w.err
 	}
-	w.queued = build(w.queued)
+	if w.queued == nil {
+		w.queued = outBuffers.Get().(*outBuffer)
+	}
+	w.queued.b = build(w.queued.b)
 	return nil
 }
 
-// Flush writes what is queued, unless a write is under way, which then takes it along.
+// Flush writes what is queued, unless a write is under way, which then takes it
+// along. It returns the error of a write that has ended; one that is under way
+// shows its error to the next call.
 func (w *Writer) Flush() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.writing {
+	if w.writing || w.err != nil {
 		return w.err
 	}
 	w.writing = true
-	for w.err == nil && len(w.queued) > 0 {
-		out := w.queued
-		w.queued, w.spare = w.spare[:0], nil
-		w.mu.Unlock()
-		err := w.write(out)
-		w.mu.Lock()
-		if w.err == nil {
-			w.err = err
+	for range maxRounds {
+		if !w.round() {
+			return w.err
 		}
-		if cap(out) <= maxKept {
-			w.spare = out
-		}
-		w.room.Broadcast()
 	}
-	w.writing = false
-	w.room.Broadcast()
+	go w.drain()
 	return w.err
+}
+
+// FlushBehind is Flush that never blocks: a goroutine writes. It is for callers
+// that serve others besides this connection.
+func (w *Writer) FlushBehind() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.writing && w.err == nil && w.queued != nil {
+		w.writing = true
+		go w.drain()
+	}
+	return w.err
+}
+
+// drain goes on writing until nothing is queued.
+func (w *Writer) drain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.round() {
+	}
+}
+
+// round writes what is queued. When nothing is, or an error ended the writer,
+// writing ends and it reports false. mu is held, but not during the write.
+func (w *Writer) round() bool {
+	out := w.queued
+	w.queued = nil
+	if out == nil || w.err != nil {
+		w.writing = false
+		w.change.Broadcast()
+		return false
+	}
+	w.mu.Unlock()
+	err := w.write(out.b)
+	if cap(out.b) <= maxKept {
+		out.b = out.b[:0]
+		outBuffers.Put(out)
+	}
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.change.Broadcast()
+	return true
 }
 
 // Write is Append and Flush.
@@ -87,16 +178,29 @@ func (w *Writer) Write(build func(dst []byte) []byte) error {
 	return w.Flush()
 }
 
-// Close makes every later call fail with err. It waits for no write and does
-// not close the connection.
+// Close makes every later call fail with err (net.ErrClosed for nil) and drops
+// what is queued. It waits for no write and does not close the connection.
 func (w *Writer) Close(err error) {
+	if err == nil {
+		err = net.ErrClosed
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = err
 	}
 	w.queued = nil
-	w.room.Broadcast()
+	w.change.Broadcast()
+}
+
+// Wait returns when no write is under way, in a goroutine or elsewhere. For an
+// end, call it after Close and after closing the connection.
+func (w *Writer) Wait() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.writing {
+		w.change.Wait()
+	}
 }
 
 // write sends b whole. Each part that the peer takes starts the stall limit anew.
@@ -104,22 +208,36 @@ func (w *Writer) write(b []byte) error {
 	for len(b) > 0 {
 		if w.stall > 0 {
 			if err := w.conn.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
+				w.conn.Close()
 				return err
 			}
 		}
-		n, err := w.conn.Write(b[:min(len(b), maxKept)])
+		n, err := w.conn.Write(b[:min(len(b), w.chunk)])
 		b = b[n:]
 		if err == nil {
 			continue
 		}
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-			if n > 0 {
+			if !w.tls && (n >= minTaken || len(b) == 0) {
 				continue
 			}
 			err = ErrStalled
 		}
-		w.conn.Close()
+		w.abort()
 		return err
 	}
+	if w.tls && w.stall > 0 {
+		// Reading may write too (RFC 8446 4.6.3, a key update), long after this.
+		return w.conn.SetWriteDeadline(time.Time{})
+	}
 	return nil
+}
+
+// abort closes the connection. Under TLS first what is below it: closing TLS
+// tries to tell a peer that does not read, and waits for it.
+func (w *Writer) abort() {
+	if c, ok := w.conn.(*tls.Conn); ok {
+		c.NetConn().Close()
+	}
+	w.conn.Close()
 }

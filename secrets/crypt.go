@@ -14,9 +14,9 @@ import (
 // Caps of the crypt(3) family.
 const (
 	maxBcryptCost      = 14        // about a second; each step doubles it
-	maxSHACryptRounds  = 1_000_000 // about a second; the algorithm itself allows a thousand times more
-	maxSHA1CryptRounds = 1_000_000 // about half a second; NetBSD writes some 25,000
-	maxBSDiRounds      = 100_000   // about half a second; BSD/OS wrote 725
+	maxSHACryptRounds  = 1_000_000 // half a second, two with the longest password; the algorithm allows a thousand times more
+	maxSHA1CryptRounds = 1_000_000 // a quarter of a second; NetBSD writes some 25,000
+	maxBSDiRounds      = 100_000   // a quarter of a second; BSD/OS wrote 725
 
 	// maxCryptPassword is the longest password of SHA-crypt, md5-crypt and sha1crypt, in bytes, as in libxcrypt
 	// (CRYPT_MAX_PASSPHRASE_SIZE): each round hashes the whole password again.

@@ -53,13 +53,12 @@ func (a *attempt) refuseAtCost(ctx context.Context, row int, reason, key string)
 func (a *attempt) costsBind() bool {
 	password := a.bind.Password
 	rest, _, hasCode := splitCode(password)
-	shape, _, canonical := secrets.ShapeOf(password)
-	if shape == secrets.Ours {
-		_ = sha256.Sum256(canonical)
+	p := present(password)
+	if p.shape == secrets.Ours {
+		_ = sha256.Sum256(p.canonical)
 		return false
 	}
-	withCode, _, _ := secrets.ShapeOf(rest)
-	return shape == secrets.NotOurs && withCode == secrets.NotOurs && !looksStored(password) &&
+	return p.shape == secrets.NotOurs && present(rest).shape == secrets.NotOurs && !looksStored(password) &&
 		!a.deniedByRule() && (a.totp != required || hasCode && len(rest) > 0)
 }
 

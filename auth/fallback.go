@@ -131,8 +131,11 @@ type landing struct {
 // learn finds out whether the password failed for its own sake. The answer stands: it was verified, and trouble with
 // reading the state afterwards only means that the failure is remembered for the window.
 func (a *attempt) learn(ctx context.Context, answer *Answer) landing {
-	if answer.Code == codeNoSuchObject || !failedByPassword(answer.Diagnostic) {
+	switch {
+	case answer.Code == codeNoSuchObject:
 		return landing{reason: ReasonUpstreamRefused}
+	case !failedByPassword(answer.Diagnostic):
+		return landing{reason: ReasonAccount}
 	}
 	state, err := a.dir.State(ctx, a.d.Entry)
 	if a.d.Entry.State.Locked || err == nil && state.Locked {

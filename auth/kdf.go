@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"appbind/secrets"
@@ -174,7 +175,8 @@ func (s *slots) dispatch() {
 
 // hashing computes slow hashes, equal ones (the same value and password) once.
 type hashing struct {
-	slots *slots
+	slots    *slots
+	computed atomic.Uint64
 
 	mu      sync.Mutex         // guards flights
 	flights map[digest]*flight // by HMAC: nothing of a password is kept
@@ -237,5 +239,6 @@ func (h *hashing) compute(ctx context.Context, entry string, id digest, f *fligh
 		return
 	}
 	defer h.slots.release(entry, memory)
+	h.computed.Add(1)
 	f.fits, f.err = v.Verify(password), nil
 }

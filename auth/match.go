@@ -12,12 +12,11 @@ import (
 // appPassword is rows 10 and 11. A password of the generated shape ends here, whatever it
 // matches: forwarded, a revoked one on an old phone would lock the account.
 func (a *attempt) appPassword(ctx context.Context) bool {
-	password := []byte(a.bind.Password)
-	shape, _, _ := secrets.ShapeOf(password)
-	if shape == secrets.Mistyped {
+	p := present(a.bind.Password)
+	if p.shape == secrets.Mistyped {
 		return a.refuse(11, ReasonMistyped)
 	}
-	m, err := a.match(ctx, password)
+	m, err := a.match(ctx, p)
 	switch {
 	case errors.Is(err, errThrottled), errors.Is(err, errFull):
 		return a.fail(10, Busy, ReasonGuesses, err)
@@ -28,15 +27,26 @@ func (a *attempt) appPassword(ctx context.Context) bool {
 		return a.decide(10, Accepted, ReasonAppPassword)
 	case m.denied != nil:
 		return a.refuse(10, denialReason(m.denied))
-	case shape == secrets.Ours:
+	case p.shape == secrets.Ours:
 		return a.refuse(11, ReasonNoAppPassword)
 	}
 	// The shape with a code behind it is an app password too, where no code is asked for.
-	rest, _, _ := splitCode(password)
-	if shape, _, _ = secrets.ShapeOf(rest); shape != secrets.NotOurs {
-		return a.refuse(11, ReasonAppWithCode)
-	}
-	return false
+	rest, _, hasCode := splitCode(p.text)
+	return hasCode && present(rest).shape != secrets.NotOurs && a.refuse(11, ReasonAppWithCode)
+}
+
+// presented is a password with its shape.
+type presented struct {
+	text      []byte
+	shape     secrets.Shape
+	selector  string
+	canonical []byte
+}
+
+func present(text []byte) presented {
+	p := presented{text: text}
+	p.shape, p.selector, p.canonical = secrets.ShapeOf(text)
+	return p
 }
 
 func denialReason(err error) string {
@@ -76,21 +86,20 @@ func (a *attempt) allows(v *secrets.Value) error {
 
 // match tries the values that the password can be for: those with its selector; if there are none, or
 // it has none, those without. The error says that this could not be found out now.
-func (a *attempt) match(ctx context.Context, password []byte) (m matched, err error) {
-	shape, selector, canonical := secrets.ShapeOf(password)
-	if shape != secrets.Ours {
-		return a.matchUnselected(ctx, password, a.mem.guesses)
+func (a *attempt) match(ctx context.Context, p presented) (m matched, err error) {
+	if p.shape != secrets.Ours {
+		return a.matchUnselected(ctx, p.text, a.mem.guesses)
 	}
 	selected := false
 	for _, v := range a.values {
-		if v.Kind != secrets.App || v.ID != selector {
+		if v.Kind != secrets.App || v.ID != p.selector {
 			continue
 		}
 		selected = true
 		if !a.usable(v) {
 			continue
 		}
-		fits, err := a.fits(ctx, v, canonical)
+		fits, err := a.fits(ctx, v, p.canonical)
 		if err != nil {
 			return matched{}, err
 		}
@@ -101,7 +110,7 @@ func (a *attempt) match(ctx context.Context, password []byte) (m matched, err er
 	if selected {
 		return m, nil
 	}
-	return a.matchUnselected(ctx, password, a.mem.generated)
+	return a.matchUnselected(ctx, p.text, a.mem.generated)
 }
 
 // matchUnselected tries the values without a selector, in stored order. What is known costs no hash: "fits none
@@ -164,6 +173,9 @@ func (a *attempt) unselected() []*secrets.Value {
 	var list []*secrets.Value
 	for _, v := range a.values {
 		if v.Kind == secrets.App && v.ID == "" && a.usable(v) && !slices.Contains(list, v) {
+			if list == nil {
+				list = make([]*secrets.Value, 0, len(a.values))
+			}
 			list = append(list, v)
 		}
 	}

@@ -108,6 +108,9 @@ func NewMemory(now func() time.Time) *Memory {
 // Unusable counts how often a value of the secrets attribute was skipped because it is unusable.
 func (m *Memory) Unusable() uint64 { return m.unusable.Load() }
 
+// Hashed counts the slow hashes that were computed.
+func (m *Memory) Hashed() uint64 { return m.hashing.computed.Load() }
+
 // report counts an unusable value and tells whether to log it: once per value and hour.
 func (m *Memory) report(entry string, v *secrets.Value) bool {
 	m.unusable.Add(1)
@@ -147,6 +150,7 @@ const (
 type hasher struct {
 	mac  hash.Hash
 	text []byte
+	sum  []byte
 }
 
 // digest is the HMAC over the use, the entry, the password (or other bytes) and the exact stored
@@ -163,7 +167,8 @@ func (m *Memory) digest(use byte, entry string, password []byte, values ...*secr
 		text = append(text, v.Raw...)
 	}
 	h.mac.Write(text)
-	h.mac.Sum(d[:0])
+	h.sum = h.mac.Sum(h.sum[:0])
+	copy(d[:], h.sum)
 	h.mac.Reset()
 	clear(text) // the password must not wait in a pool
 	h.text = text

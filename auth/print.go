@@ -28,3 +28,6 @@ func (e Entry) LogValue() slog.Value { return slog.StringValue(e.DN) }
 
 // MarshalText shows the DN only.
 func (e Entry) MarshalText() ([]byte, error) { return []byte(e.DN), nil }
+
+// Format prints the DN only: fmt looks through pointers for some verbs.
+func (l ServiceLogin) Format(s fmt.State, _ rune) { io.WriteString(s, l.DN) }

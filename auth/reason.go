@@ -44,6 +44,7 @@ const (
 	ReasonMain             = "main password"
 	ReasonUpstreamRefused  = "refused by the upstream"
 	ReasonLocked           = "account locked"
+	ReasonAccount          = "account not usable" // disabled, expired, must change its password ...: not the password's fault
 	ReasonUpstream         = "upstream in trouble"
 	ReasonInternal         = "internal error"
 )

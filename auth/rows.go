@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"appbind/secrets"
-	"appbind/wire"
 )
 
 // LDAP result codes of bind answers (RFC 4511 section 4.1.9).
@@ -87,13 +86,8 @@ func (a *attempt) tooLong(context.Context) bool {
 // listedAccount is row 4. The names are compared in the form of wire.DN.Key, which does not prove
 // that they are equal; what goes upstream is the spelling of the configuration.
 func (a *attempt) listedAccount(ctx context.Context) bool {
-	dn, found := a.spelled[a.bind.Name]
-	if !found && len(a.listed) > 0 && strings.Contains(a.bind.Name, "=") {
-		if name, err := wire.ParseDN(a.bind.Name); err == nil {
-			dn, found = a.listed[name.Key()]
-		}
-	}
-	return found && a.passThrough(ctx, 4, ReasonListed, dn, a.bind.Password)
+	dn := a.listed.find(a.bind.Name)
+	return dn != "" && a.passThrough(ctx, 4, ReasonListed, dn, a.bind.Password)
 }
 
 // lookup is rows 5 and 6: who the name is, is the upstream's to say.
@@ -134,11 +128,9 @@ func (a *attempt) notEligible(ctx context.Context) bool {
 // and without a one-time code at its end.
 func (a *attempt) storedSecret(context.Context) bool {
 	a.parseValues()
-	rest, _, _ := splitCode(a.bind.Password)
-	if looksStored(a.bind.Password) || a.isStored(a.bind.Password) || a.isStored(rest) {
-		return a.refuse(9, ReasonStoredSecret)
-	}
-	return false
+	rest, _, hasCode := splitCode(a.bind.Password)
+	stored := looksStored(a.bind.Password) || a.isStored(a.bind.Password) || hasCode && a.isStored(rest)
+	return stored && a.refuse(9, ReasonStoredSecret)
 }
 
 const (

@@ -52,10 +52,11 @@ func (a *attempt) oneTimeCode(ctx context.Context) bool {
 	if looksStored(rest) || a.isStored(rest) {
 		return a.refuse(13, ReasonStoredSecret)
 	}
-	if shape, _, _ := secrets.ShapeOf(rest); shape != secrets.NotOurs {
+	p := present(rest)
+	if p.shape != secrets.NotOurs {
 		return a.refuse(13, ReasonAppWithCode)
 	}
-	return a.checkCode(enrolled, code) || a.isAppPassword(ctx, rest)
+	return a.checkCode(enrolled, code) || a.isAppPassword(ctx, p)
 }
 
 // enrolled are the usable otpauth values. One that is not, or whose prefix is spelled in another case, is a second
@@ -102,8 +103,8 @@ func (a *attempt) checkCode(enrolled []*secrets.Value, code []byte) bool {
 }
 
 // isAppPassword refuses an app password with a code, allowed or not; else REST is the password from here on.
-func (a *attempt) isAppPassword(ctx context.Context, rest []byte) bool {
-	m, err := a.match(ctx, rest)
+func (a *attempt) isAppPassword(ctx context.Context, p presented) bool {
+	m, err := a.match(ctx, p)
 	switch {
 	case errors.Is(err, errThrottled), errors.Is(err, errFull):
 		return a.fail(13, Busy, ReasonGuesses, err)
@@ -112,7 +113,7 @@ func (a *attempt) isAppPassword(ctx context.Context, rest []byte) bool {
 	case m.value != nil || m.denied != nil:
 		return a.refuse(13, ReasonAppWithCode)
 	}
-	a.password = rest
+	a.password = p.text
 	return false
 }
 

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
 	"appbind/config"
 	"appbind/secrets"
-	"appbind/wire"
 )
 
 // What stands in for a configuration that was not filled with defaults.
@@ -17,6 +17,8 @@ const (
 	defaultWindow     = 15 * time.Minute
 	defaultHashMemory = 256 // MiB
 )
+
+var errUndecided = errors.New("appbind: internal error: no row decided")
 
 // Values of fallback.mode, fallback.totp and their overrides.
 const (
@@ -34,8 +36,7 @@ type Verifier struct {
 	mem *Memory
 	log *slog.Logger
 
-	listed      map[string]string // wire.DN.Key of a listed account: the configured spelling
-	spelled     map[string]string // the configured spelling itself, to save parsing
+	listed      listed
 	mode        string
 	byService   map[string]string // by canonical service
 	denyFilter  bool
@@ -54,8 +55,7 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 		dir:         dir,
 		mem:         mem,
 		log:         log,
-		listed:      make(map[string]string),
-		spelled:     make(map[string]string),
+		listed:      listed{byKey: make(map[string]string), known: make(map[string]string)},
 		mode:        cfg.Fallback.Mode,
 		byService:   make(map[string]string),
 		denyFilter:  cfg.Fallback.DenyFilter != "",
@@ -63,9 +63,9 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 		window:      time.Duration(cfg.Fallback.Window),
 		maxFailures: autoFailures,
 	}
-	for _, dns := range [][]string{cfg.ServiceAccounts, cfg.Passthrough} {
-		for _, dn := range dns {
-			v.list(dn)
+	for _, dn := range slices.Concat(cfg.ServiceAccounts, cfg.Passthrough) {
+		if err := v.listed.add(dn); err != nil {
+			log.Error("listed account is not a DN", "dn", dn, "reason", err)
 		}
 	}
 	for service, mode := range cfg.Fallback.ByService {
@@ -83,17 +83,6 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 	}
 	mem.hashing.slots.setBudget(int64(memory) << 20)
 	return v
-}
-
-// list enters a listed account. A DN that does not parse, or an empty one, is nobody.
-func (v *Verifier) list(dn string) {
-	parsed, err := wire.ParseDN(dn)
-	if err != nil || len(parsed) == 0 {
-		v.log.Error("listed account is not a DN", "dn", dn)
-		return
-	}
-	v.listed[parsed.Key()] = dn
-	v.spelled[dn] = dn
 }
 
 // rows is the decision table, in its order, which is part of the security. Each step
@@ -136,13 +125,12 @@ type attempt struct {
 // up at most once, and logs nothing about the bind. Kind is Accepted only where the
 // upstream or a named value of the entry accepted the password, or Anonymous.
 func (v *Verifier) Verify(ctx context.Context, b Bind, up Binder) Decision {
-	a := attempt{Verifier: v, bind: b, up: up, totp: v.totpMode}
-	a.password = b.Password
+	a := attempt{Verifier: v, bind: b, up: up, totp: v.totpMode, password: b.Password}
 	if b.Listener.TOTP != "" && b.Listener.TOTP != inherit {
 		a.totp = b.Listener.TOTP
 	}
 	// The zero Kind is Accepted: whatever goes wrong from here must not be.
-	a.fail(15, Unavailable, ReasonInternal, errors.New("appbind: internal error: no row decided"))
+	a.fail(15, Unavailable, ReasonInternal, errUndecided)
 	for _, row := range rows {
 		if row(&a, ctx) {
 			break

@@ -65,24 +65,24 @@ func newDialer(cfg *config.Upstream) (*dialer, error) {
 func (d *dialer) dial(ctx context.Context, url config.URL) (raw, conn net.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	raw, err = d.net.DialContext(ctx, url.Network(), url.Address)
+	socket, err := d.net.DialContext(ctx, url.Network(), url.Address)
 	if err != nil {
 		return nil, nil, err
 	}
 	// From here on the end of ctx breaks whatever read or write is under way.
-	release := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	conn, err = d.secure(ctx, raw, url)
+	release := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
+	conn, err = d.secure(ctx, socket, url)
 	if !release() && err == nil {
-		err = ctx.Err()
+		err = ctx.Err() // the deadline is set, or about to be
 	}
-	if err != nil {
-		raw.Close()
-		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-			err = fmt.Errorf("%w: %w", ctx.Err(), err)
-		}
-		return nil, nil, err
+	if err == nil {
+		return socket, conn, nil
 	}
-	return raw, conn, nil
+	socket.Close()
+	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return nil, nil, err
 }
 
 // secure sets the socket up and puts TLS on it where the server's URL and starttls ask for it.

@@ -111,10 +111,7 @@ func (s *server) setHealth(h health, cause error) {
 	}
 	s.up.healthMu.Unlock()
 	if h != up {
-		select {
-		case s.wake <- struct{}{}:
-		default: // it is awake already
-		}
+		s.examine()
 	}
 	if (h == down) == (before == down) {
 		return
@@ -127,6 +124,14 @@ func (s *server) setHealth(h health, cause error) {
 	}
 	s.up.log.Info("upstream server is up again", "upstream", s.name)
 	s.up.askSurvey()
+}
+
+// examine has the prober look at once.
+func (s *server) examine() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it was asked already
+	}
 }
 
 // suspect notes that something went wrong that a result code does not tell.

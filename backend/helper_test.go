@@ -55,16 +55,22 @@ func (b *logBuffer) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// upstream makes and starts an Upstream; the end of the test closes it and
-// checks that every goroutine has ended. Fakes must have been started before.
+// upstream makes and starts an Upstream; the end of the test closes it.
 func upstream(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Upstream {
 	t.Helper()
-	before := runtime.NumGoroutine()
 	u := unstarted(t, cfg, change...)
 	u.Start(testContext(t, 5*time.Second))
 	t.Cleanup(func() {
+		u.pool.mu.Lock()
+		var left []*Link // of a test that failed, or left them to us
+		for l := range u.pool.links {
+			left = append(left, l)
+		}
+		u.pool.mu.Unlock()
+		for _, l := range left {
+			l.Close()
+		}
 		u.Close()
-		settle(t, before)
 	})
 	return u
 }
@@ -87,8 +93,7 @@ func unstarted(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Ups
 	return u
 }
 
-// settle waits until no more than before goroutines of ours are left. Those of
-// a fake's connections end with ours and are not counted as more.
+// settle waits until no more than before goroutines are left.
 func settle(t *testing.T, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
@@ -106,14 +111,19 @@ func testContext(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// fake starts a fake server.
+// fake starts a fake server. The end of the test closes it, when its clients
+// are closed already, and checks that every goroutine has ended.
 func fake(t *testing.T, o fakeldap.Options) *fakeldap.Server {
 	t.Helper()
+	before := runtime.NumGoroutine()
 	s, err := fakeldap.Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		s.Close()
+		settle(t, before)
+	})
 	return s
 }
 

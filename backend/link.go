@@ -199,8 +199,12 @@ func (l *Link) lose(err error) {
 	close(l.done)
 	l.writer.Close(err)
 	l.raw.Close()
-	if inUse && !errors.Is(err, errClosed) {
+	switch {
+	case errors.Is(err, errClosed):
+	case inUse:
 		l.server.suspect(err)
+	default:
+		l.server.examine() // servers close idle links; it may also have died
 	}
 }
 

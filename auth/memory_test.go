@@ -28,6 +28,10 @@ func TestDigest(t *testing.T) {
 		add(fmt.Sprintf("%c ab c", use), m.digest(use, "ab", []byte("c")))
 	}
 	add("a bc", m.digest(useVerified, "a", []byte("bc")))
+	add("x bc", m.digest(useVerified, "x", []byte("bc")))
+	add("a xx", m.digest(useVerified, "a", []byte("xx")))
+	add("a bc v", m.digest(useVerified, "a", []byte("bc"), value("v")))
+	add("a bc w", m.digest(useVerified, "a", []byte("bc"), value("w")))
 	add("abc -", m.digest(useVerified, "abc", nil))
 	add("- abc", m.digest(useVerified, "", []byte("abc")))
 	add("a b c", m.digest(useVerified, "a", []byte("b"), value("c")))

@@ -49,14 +49,8 @@ func (a *attempt) oneTimeCode(ctx context.Context) bool {
 	if !found || len(rest) == 0 {
 		return a.refuse(13, ReasonCodeMissing)
 	}
-	if looksStored(rest) || a.isStored(rest) {
-		return a.refuse(13, ReasonStoredSecret)
-	}
-	p := present(rest)
-	if p.shape != secrets.NotOurs {
-		return a.refuse(13, ReasonAppWithCode)
-	}
-	return a.checkCode(enrolled, code) || a.isAppPassword(ctx, p)
+	// Rows 9 and 11 have looked at REST by its form already; whether it fits a value, only a hash can tell.
+	return a.checkCode(enrolled, code) || a.isAppPassword(ctx, rest)
 }
 
 // enrolled are the usable otpauth values. One that is not, or whose prefix is spelled in another case, is a second
@@ -103,8 +97,8 @@ func (a *attempt) checkCode(enrolled []*secrets.Value, code []byte) bool {
 }
 
 // isAppPassword refuses an app password with a code, allowed or not; else REST is the password from here on.
-func (a *attempt) isAppPassword(ctx context.Context, p presented) bool {
-	m, err := a.match(ctx, p)
+func (a *attempt) isAppPassword(ctx context.Context, rest []byte) bool {
+	m, err := a.match(ctx, present(rest))
 	switch {
 	case errors.Is(err, errThrottled), errors.Is(err, errFull):
 		return a.fail(13, Busy, ReasonGuesses, err)
@@ -113,7 +107,7 @@ func (a *attempt) isAppPassword(ctx context.Context, p presented) bool {
 	case m.value != nil || m.denied != nil:
 		return a.refuse(13, ReasonAppWithCode)
 	}
-	a.password = p.text
+	a.password = rest
 	return false
 }
 

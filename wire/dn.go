@@ -33,9 +33,10 @@ type AVA struct {
 // take besides: white space around separators (RFC 2253 section 4, and tabs and
 // line ends as OpenLDAP does), ";" as a separator, quoted values, "OID." before
 // an OID, and values that are empty. What servers read in different ways is
-// refused: hexadecimal escapes within quotes (OpenLDAP takes \20 there for "20")
-// and attribute options. A name that is refused here must not be compared or
-// taken for another one. Errors: ErrMalformed.
+// refused: hexadecimal escapes within quotes (OpenLDAP takes \20 there for "20"),
+// attribute options, and octets that are UTF-8 only together with an escape. A
+// name that is refused here must not be compared or taken for another one.
+// Errors: ErrMalformed.
 func ParseDN(s string) (DN, error) {
 	dn, _, err := parseDN(s)
 	return dn, err
@@ -67,7 +68,7 @@ const spaces = " \t\r\n"
 
 // parseDN is ParseDN that also tells where each RDN starts in s.
 func parseDN(s string) (DN, []int, error) {
-	if len(s) > MaxDN {
+	if len(s) > MaxDN || !utf8.ValidString(s) {
 		return nil, nil, ErrMalformed
 	}
 	if s == "" {

@@ -76,7 +76,7 @@ func TestParseDNRefuses(t *testing.T) {
 		`cn=a\`, `cn=\a`, `cn=\4`, `cn=\4g`, `cn=\é`, // escapes
 		`cn=a"b`, `cn=a<b`, `cn=a>b`, "cn=a\x00b", "cn=\"a\x00b\"", // raw specials
 		`cn="a`, `cn="a"b`, `cn="a" b`, `cn="a\"`, `cn="a\20b"`, `cn="a\61"`, // quotes
-		"cn=\xff", `cn=\ff`, `cn=\C3`, "cn=\"\xff\"", // not UTF-8
+		"cn=\xff", `cn=\ff`, `cn=\C3`, "cn=\"\xff\"", "cn=\\C3\xb6", "cn=\xc3\\B6", // not UTF-8
 		"cn=#", "cn=#4", "cn=#04", "cn=#0401", "cn=#040141a", "cn=#04014141", "cn=#0401zz", "cn=#0401 41", "cn=#2480040141 0000", // hexadecimal
 		"1=a", "1.=a", ".1=a", "1..2=a", "01.2=a", "1.02=a", "1.2a=a", "a.b=c", "OID.=a", "OID.cn=a", "OID.1=a", // types
 		"cn;lang-en=a", "c_n=a", "-n=a", "2n=a", "cñ=a", `c\6e=a`, `"cn"=a`, "c n=a",

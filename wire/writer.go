@@ -218,7 +218,7 @@ func (w *Writer) write(b []byte) error {
 			continue
 		}
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-			if !w.tls && (n >= minTaken || len(b) == 0) {
+			if n >= minTaken { // under TLS the next write tells that it is dead
 				continue
 			}
 			err = ErrStalled

@@ -232,11 +232,19 @@ func TestWriterClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocked := inBackground(func() error { return w.Append(text("c")) })
+	select {
+	case err := <-blocked:
+		t.Fatalf("Append over the backlog returned %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
 	reason := errors.New("session over")
 	w.Close(reason)
 	w.Close(errors.New("another")) // the first counts
 	if err := receive(t, blocked, "blocked Append"); err != reason {
 		t.Errorf("blocked Append: %v", err)
+	}
+	if !w.locked(func() bool { return w.queued == nil }) {
+		t.Error("what can never be written is kept")
 	}
 	g.leave <- gateReply{n: -1}
 	if err := receive(t, first, "Write"); err != reason { // and "bb" is never written
@@ -359,12 +367,15 @@ func tlsPair(t *testing.T, here, there net.Conn) (client, server *tls.Conn) {
 // about when the stall limit says; TLS does not wait to take its leave.
 func TestWriterStallReal(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"tcp", "tls"} {
+	for _, kind := range []string{"tcp", "tls", "tls without buffers"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			here, there := tcpPair(t)
+			if kind == "tls without buffers" { // not even the alert that closes TLS finds room
+				here, there = net.Pipe()
+			}
 			conn := here
-			if kind == "tls" {
+			if kind != "tcp" {
 				_, conn = tlsPairConn(t, here, there)
 			}
 			w := NewWriter(conn, 1<<20, 200*time.Millisecond)
@@ -376,7 +387,7 @@ func TestWriterStallReal(t *testing.T) {
 			if took := time.Since(start); took < 200*time.Millisecond || took > 4*time.Second {
 				t.Errorf("after %v", took)
 			}
-			if _, err := here.Write([]byte{1}); !errors.Is(err, net.ErrClosed) {
+			if _, err := here.Write([]byte{1}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
 				t.Errorf("the connection is still open: %v", err)
 			}
 		})
@@ -449,10 +460,11 @@ func sendNumbered(w *Writer, sender, i, size int) error {
 	return w.FlushBehind()
 }
 
-// deadlineConn remembers the write deadline.
+// deadlineConn remembers the write deadlines.
 type deadlineConn struct {
 	net.Conn
-	mu   sync.Mutex // guards last
+	mu   sync.Mutex // guards the fields below
+	set  int
 	last time.Time
 }
 
@@ -460,27 +472,34 @@ func (d *deadlineConn) SetWriteDeadline(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last = t
+	d.set++
 	return d.Conn.SetWriteDeadline(t)
 }
 
-// TLS writes on its own when it is read; a deadline that has passed by then
-// would end the connection.
-func TestWriterLeavesNoDeadlineOnTLS(t *testing.T) {
+// Each record has the stall limit to itself: a part of one counts for nothing.
+// And no deadline stays: TLS writes on its own when it is read, and one that has
+// passed by then would end the connection.
+func TestWriterDeadlinesOnTLS(t *testing.T) {
 	t.Parallel()
 	here, there := tcpPair(t)
 	d := &deadlineConn{Conn: here}
 	client, server := tlsPair(t, d, there)
 	w := NewWriter(server, 1000, time.Minute)
-	if err := w.Write(text("hello")); err != nil {
+	const records = 4
+	received := inBackground(func() error {
+		_, err := io.ReadFull(client, make([]byte, records*tlsChunk))
+		return err
+	})
+	if err := w.Write(func(dst []byte) []byte { return append(dst, make([]byte, records*tlsChunk)...) }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(client, make([]byte, 5)); err != nil {
+	if err := receive(t, received, "reading"); err != nil {
 		t.Fatal(err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.last.IsZero() {
-		t.Errorf("write deadline left at %v", d.last)
+	if d.set != records+1 || !d.last.IsZero() {
+		t.Errorf("%d deadlines for %d records, the last %v", d.set, records, d.last)
 	}
 }
 

@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"time"
+
+	"appbind/auth"
+	"appbind/backend"
+	"appbind/wire"
+)
+
+// oidPasswordPolicy is the request control of draft-behera-ldap-password-policy.
+// It asks for a response control where there is something to say, so a bind
+// that is decided here honours it by saying nothing.
+const oidPasswordPolicy = "1.3.6.1.4.1.42.2.27.8.5.1"
+
+// bind decides a bind. The connection is not read meanwhile, so that requests
+// behind the bind wait for its end, and the client is anonymous until it succeeds
+// (RFC 4511 4.2.1).
+func (c *conn) bind(m wire.Message) (*refusal, error) {
+	b, err := wire.DecodeBind(m.Body)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	c.dropLink()
+	st, p := c.srv.state.Load(), c.policy()
+	c.r.SetLimit(st.Config.Limits.MessageBeforeBind)
+	if b.Version != 2 && b.Version != 3 {
+		return refuseVersion, nil
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.BindTimeout))
+	defer cancel()
+	up := &upstreamBinder{upstream: st.Upstream, controls: m.Controls}
+	request := c.authBind(st, p, &b)
+	d := st.Verifier.Verify(ctx, request, up)
+	// The buffer is read into again sooner or later; the password has no business in it until then.
+	clear(b.Password)
+	unsupported := d.Answer == nil && criticalBindControl(m.Controls)
+	c.logBind(&request, &d, up, unsupported, time.Since(begun))
+	if unsupported {
+		// Decided here, where the control is not known (RFC 4511 4.1.11).
+		up.release()
+		return refuseControl, nil
+	}
+	if p.disconnects() && (d.Kind == auth.Busy || d.Kind == auth.Unavailable) {
+		up.release()
+		return nil, errUndecided
+	}
+	c.enterSession(st, &d, up, b.Version == 2)
+	var controls []byte
+	if m.Controls != nil && b.Version == 3 && d.Kind == auth.Accepted && d.Answer != nil {
+		controls = d.Answer.Controls
+	}
+	return nil, c.answerBind(m.ID, &d, controls)
+}
+
+// authBind is the bind as the decision sees it.
+func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest) auth.Bind {
+	request := auth.Bind{
+		Password: auth.Password(b.Password),
+		Secure:   c.secure(p),
+		Listener: p.bind,
+		Client:   auth.Client{Service: strings.ToLower(p.Service), Peer: c.peer},
+	}
+	if p.Clients == "direct" {
+		request.Client.Addr = c.peer
+	}
+	name, _, uc, found, err := splitContext(b.Name)
+	switch {
+	case err != nil, found && !p.trustsContext():
+		request.ContextInvalid = true
+		name = b.Name
+	case found:
+		takeContext(&request.Client, &uc)
+	}
+	request.Name = string(name)
+	if b.SASL {
+		request.SASL = string(b.Mechanism)
+		if strings.EqualFold(request.SASL, mechanismExternal) {
+			request.External = st.externalFor(c, b.Credentials)
+		}
+	}
+	return request
+}
+
+// secure reports whether a password may come over this connection.
+func (c *conn) secure(p *policy) bool {
+	switch {
+	case c.tls != nil, p.URL.Network() == "unix", p.Cleartext == "allow":
+		return true
+	case p.Cleartext == "refuse":
+		return false
+	}
+	// Both ends of a way through a proxy must be here: the announced one and the socket's.
+	return c.peer.IsLoopback() && c.hop.IsLoopback()
+}
+
+// enterSession makes the client who its bind says. It was anonymous before.
+func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 bool) {
+	c.sess = session{v2: v2}
+	c.checked = time.Now()
+	switch {
+	case d.Kind == auth.Accepted && d.App != nil:
+		up.release()
+		c.sess.kind, c.sess.dn, c.sess.login = appPassword, d.DN, d
+	case d.Kind == auth.Accepted && up.link != nil:
+		c.sess.kind, c.sess.dn = passed, d.DN
+		c.sess.visible = st.seesSecrets(d.DN)
+		c.sess.link, c.sess.home = up.link, st.Upstream
+	case d.Kind == auth.Accepted:
+		panic("appbind: internal error: bind accepted without an app password or an upstream bind")
+	default:
+		up.release()
+		return
+	}
+	c.r.SetLimit(st.Config.Limits.Message)
+}
+
+// criticalBindControl reports whether a bind has a critical control that a
+// decision of our own cannot honour.
+func criticalBindControl(controls []byte) bool {
+	unknown := false
+	if len(controls) > 0 {
+		_ = wire.EachControl(controls, func(c wire.Control) bool { // validated before
+			unknown = c.Critical && string(c.OID) != oidPasswordPolicy
+			return !unknown
+		})
+	}
+	return unknown
+}
+
+// upstreamBinder is the auth.Binder of one bind. It keeps the link on which the
+// bind succeeded, for the client. The client's controls go with it: on a bind they ask
+// for no more than words on the password.
+type upstreamBinder struct {
+	upstream *backend.Upstream
+	controls []byte
+	link     *backend.Link
+	server   string
+}
+
+var _ auth.Binder = (*upstreamBinder)(nil)
+
+// Bind sends one bind.
+func (u *upstreamBinder) Bind(ctx context.Context, dn string, password auth.Password) (*auth.Answer, error) {
+	a, link, err := u.upstream.Bind(ctx, dn, password, u.controls)
+	if err != nil {
+		return nil, err
+	}
+	u.server = link.Server()
+	if a.Code == wire.ResultSuccess {
+		u.link = link
+	} else {
+		u.upstream.Release(link)
+	}
+	return a, nil
+}
+
+// release gives the link back where the decision has no use for it.
+func (u *upstreamBinder) release() {
+	if u.link != nil {
+		u.upstream.Release(u.link)
+		u.link = nil
+	}
+}
+
+// takeContext puts what the context says over what the listener says.
+func takeContext(cl *auth.Client, uc *userContext) {
+	if uc.Service != "" {
+		cl.Service = strings.ToLower(uc.Service)
+	}
+	if uc.Addr != (netip.Addr{}) {
+		cl.Addr = uc.Addr
+	}
+	cl.Session = uc.Session
+}

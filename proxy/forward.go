@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"appbind/wire"
+)
+
+// persistent are request controls that keep a search open for as long as the
+// client likes: silence is no sign of trouble then.
+var persistent = map[string]bool{
+	"2.16.840.1.113730.3.4.3":  true, // persistent search
+	"1.3.6.1.4.1.4203.1.9.1.1": true, // content synchronisation, RFC 4533
+	"1.2.840.113556.1.4.528":   true, // notification of Active Directory
+}
+
+// forward sends a modify, add, delete, modifyDN or compare upstream.
+func (c *conn) forward(m wire.Message) (*refusal, error) {
+	if c.sess.kind == appPassword {
+		return c.appForward(m)
+	}
+	if r := c.guarded(m); r != nil {
+		return r, nil
+	}
+	body, r, err := c.stripTargets(m)
+	if r != nil || err != nil {
+		return r, err
+	}
+	return c.send(m, c.newRequest(m), body, m.Controls)
+}
+
+// guarded checks a request for the secrets attribute, unless the client may see it.
+func (c *conn) guarded(m wire.Message) *refusal {
+	if c.sess.visible {
+		return nil
+	}
+	g := c.srv.state.Load().guard()
+	return g.request(m)
+}
+
+// send sends a request over the client's own link: as it stands when body is
+// nil, with body and controls else.
+func (c *conn) send(m wire.Message, q *request, body, controls []byte) (*refusal, error) {
+	link, r, err := c.ownLink()
+	if r != nil || err != nil {
+		return r, err
+	}
+	q.link = link
+	if r := c.register(q); r != nil {
+		return r, nil
+	}
+	watch := !isPersistent(controls)
+	if body == nil {
+		q.linkID, err = link.Forward(m, q, watch)
+	} else {
+		q.linkID, err = link.Send(m.Op, body, controls, q, watch)
+	}
+	if err == nil || !c.take(q) {
+		return nil, nil // under way, or Lost has seen to it
+	}
+	if c.sess.kind == passed {
+		return nil, disconnected(resultLinkLost, err)
+	}
+	return refuseUnavailable, nil
+}
+
+func isPersistent(controls []byte) bool {
+	found := false
+	if len(controls) > 0 {
+		_ = wire.EachControl(controls, func(c wire.Control) bool { // validated before
+			found = persistent[string(c.OID)]
+			return !found
+		})
+	}
+	return found
+}
+
+// stripDN takes the context off a DN that goes upstream. suffix is what was taken off; nil: nothing.
+func (c *conn) stripDN(dn []byte) (rest, suffix []byte, r *refusal) {
+	rest, suffix, _, found, err := splitContext(dn)
+	switch {
+	case err != nil, found && !c.policy().trustsContext():
+		return nil, nil, refuseContext
+	case !found:
+		return dn, nil, nil
+	}
+	return rest, suffix, nil
+}
+
+// stripTargets takes the context off the DNs of a request other than a search.
+// body is nil when there is none in it.
+func (c *conn) stripTargets(m wire.Message) (body []byte, r *refusal, err error) {
+	switch m.Op {
+	case wire.OpDelRequest:
+		dn, suffix, r := c.stripDN(m.Body)
+		if r != nil || suffix == nil {
+			return nil, r, nil
+		}
+		return copied(dn), nil, nil
+	case wire.OpCompareRequest:
+		return c.stripCompare(m)
+	case wire.OpModifyDNRequest:
+		return c.stripModifyDN(m)
+	}
+	target, rest, err := wire.DecodeTarget(m.Body)
+	if err != nil {
+		return nil, nil, malformed(err)
+	}
+	dn, suffix, r := c.stripDN(target)
+	if r != nil || suffix == nil {
+		return nil, r, nil
+	}
+	return wire.AppendTarget(nil, dn, rest), nil, nil
+}
+
+func (c *conn) stripCompare(m wire.Message) (body []byte, r *refusal, err error) {
+	x, err := wire.DecodeCompare(m.Body)
+	if err != nil {
+		return nil, nil, malformed(err)
+	}
+	dn, suffix, r := c.stripDN(x.DN)
+	if r != nil {
+		return nil, r, nil
+	}
+	// The value may be a DN that we returned, as in a compare of member.
+	value, _, _, found, err := splitContext(x.Value)
+	found = found && err == nil && c.policy().trustsContext()
+	if suffix == nil && !found {
+		return nil, nil, nil
+	}
+	x.DN = dn
+	if found {
+		x.Value = value
+	}
+	return x.Append(nil), nil, nil
+}
+
+func (c *conn) stripModifyDN(m wire.Message) (body []byte, r *refusal, err error) {
+	x, err := wire.DecodeModifyDN(m.Body)
+	if err != nil {
+		return nil, nil, malformed(err)
+	}
+	dn, suffix, r := c.stripDN(x.DN)
+	if r != nil {
+		return nil, r, nil
+	}
+	superior, above, r := c.stripDN(x.NewSuperior)
+	if r != nil || suffix == nil && above == nil {
+		return nil, r, nil
+	}
+	x.DN = dn
+	if above != nil {
+		x.NewSuperior = superior
+	}
+	return x.Append(nil), nil, nil
+}

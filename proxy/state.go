@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"appbind/auth"
+	"appbind/config"
+	"appbind/wire"
+)
+
+// state is a Core with what is derived from it once. It never changes.
+type state struct {
+	Core
+	certs    *certificates   // nil: no TLS is configured
+	own      *ownEntry       // what app-password sessions may see
+	shared   bool            // see guard.shared
+	visible  map[string]bool // the keys of secrets_visible_to
+	external []externalRule
+	// servicePassword is that of upstream.bind_dn, for proxied authorization only.
+	servicePassword auth.Password
+}
+
+// newState derives the state of a core. previous lends its certificates where
+// the new files cannot be read.
+func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
+	cfg := core.Config
+	st := &state{
+		Core:    core,
+		own:     newOwnEntry(cfg.OwnEntryAttributes, cfg.AppPasswords.Attribute),
+		shared:  sharedAttribute(cfg.AppPasswords.Attribute),
+		visible: map[string]bool{},
+	}
+	for _, dn := range cfg.SecretsVisibleTo {
+		parsed, err := wire.ParseDN(dn)
+		if err != nil {
+			return nil, errors.New("secrets_visible_to: not a DN: " + dn)
+		}
+		st.visible[parsed.Key()] = true
+	}
+	var err error
+	if st.external, err = newExternalRules(cfg.External); err != nil {
+		return nil, err
+	}
+	if st.servicePassword, err = newServicePassword(cfg); err != nil {
+		return nil, fmt.Errorf("upstream.bind_password_file: %w", err)
+	}
+	if st.certs, err = newCertificates(cfg.TLS, previous.certs, log); err != nil {
+		return nil, err
+	}
+	for _, l := range cfg.Listeners {
+		if l.URL.Scheme == "ldaps" && st.certs == nil {
+			return nil, errors.New("listener " + listenerName(l) + " needs tls.certificate and tls.key")
+		}
+	}
+	return st, nil
+}
+
+// seesSecrets reports whether dn, as which the client has bound upstream, is
+// listed in secrets_visible_to. The upstream has verified the bind, so the
+// comparable form is enough here.
+func (st *state) seesSecrets(dn string) bool {
+	if len(st.visible) == 0 {
+		return false
+	}
+	parsed, err := wire.ParseDN(dn)
+	return err == nil && st.visible[parsed.Key()]
+}
+
+// guard is the guard over the secrets attribute with the schema of the moment.
+func (st *state) guard() guard {
+	return guard{schema: st.Upstream.Schema(), shared: st.shared}
+}
+
+// limits are the limits of the moment.
+func (s *Server) limitsNow() *config.Limits { return &s.state.Load().Config.Limits }

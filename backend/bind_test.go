@@ -38,7 +38,7 @@ func onUserBind(script func(c *fakeldap.Conn, m wire.Message)) fakeldap.Handler 
 
 func TestBind(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	ctx := testContext(t, 5*time.Second)
 	for _, c := range []struct {
 		password string
@@ -89,7 +89,7 @@ func TestBindHostile(t *testing.T) {
 	for name, script := range scripts {
 		t.Run(name, func(t *testing.T) {
 			s := fake(t, fakeldap.Options{Handler: onUserBind(script)})
-			u := upstream(t, testConfig(s.URL()))
+			u := upstream(t, testConfig(urlOf(s)))
 			start := time.Now()
 			answer, l, err := u.Bind(testContext(t, 300*time.Millisecond), alice, auth.Password("alicepw"), nil)
 			if took := time.Since(start); took > time.Second {
@@ -135,7 +135,7 @@ func TestBindOddAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fake(t, fakeldap.Options{Handler: onUserBind(c.script)})
-			u := upstream(t, testConfig(s.URL()))
+			u := upstream(t, testConfig(urlOf(s)))
 			answer, l, err := u.Bind(testContext(t, 5*time.Second), alice, auth.Password("alicepw"), nil)
 			if err != nil || answer.Code != c.code {
 				t.Fatalf("answer %+v, %v; want code %d", answer, err, c.code)
@@ -151,7 +151,7 @@ func TestBindControls(t *testing.T) {
 		r := wire.Result{Code: 49}
 		c.Write(wire.AppendMessage(nil, m.ID, wire.OpBindResponse, r.Append(nil), m.Controls))
 	})})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	answer, l, err := u.Bind(testContext(t, 5*time.Second), alice, auth.Password("x"), control)
 	if err != nil || string(answer.Controls) != string(control) {
 		t.Fatalf("controls %x, %v; want %x", answer.Controls, err, control)
@@ -162,7 +162,7 @@ func TestBindControls(t *testing.T) {
 // A pooled link that the server closed is not used; nothing is sent on it.
 func TestBindDeadPooledLink(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	ctx := testContext(t, 5*time.Second)
 	_, l, err := u.Bind(ctx, alice, auth.Password("alicepw"), nil)
 	if err != nil {
@@ -187,7 +187,7 @@ func TestBindDeadPooledLink(t *testing.T) {
 // A link on which a bind timed out is closed, whoever waited.
 func TestBindTimeoutClosesLink(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: onUserBind(func(*fakeldap.Conn, wire.Message) {})})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	l, err := u.BindLink(testContext(t, 5*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestBindTimeoutClosesLink(t *testing.T) {
 // Nothing else goes out while a bind is outstanding, nor a bind beside another request.
 func TestBindAlone(t *testing.T) {
 	s := fake(t, fakeldap.Options{})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.BindDN = ""
 	u := unstarted(t, cfg)
 	defer u.Close()

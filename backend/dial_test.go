@@ -61,7 +61,7 @@ func TestLDAPS(t *testing.T) {
 	a := authority(t)
 	s := fake(t, fakeldap.Options{Handler: directory().Handle,
 		TLS: &tls.Config{Certificates: []tls.Certificate{issue(t, a, fakeldap.Leaf{})}}})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.CA = file(t, "ca.pem", a.PEM())
 	if err := bindOnce(t, cfg); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestServerName(t *testing.T) {
 	a := authority(t)
 	s := fake(t, fakeldap.Options{Handler: directory().Handle,
 		TLS: &tls.Config{Certificates: []tls.Certificate{issue(t, a, fakeldap.Leaf{Names: []string{"ldap.example.org"}})}}})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.CA = file(t, "ca.pem", a.PEM())
 	cfg.Upstream.ServerName = "ldap.example.org"
 	if err := bindOnce(t, cfg); err != nil {
@@ -85,7 +85,7 @@ func TestClientCertificate(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle, TLS: &tls.Config{
 		Certificates: []tls.Certificate{issue(t, a, fakeldap.Leaf{})},
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: a.Pool()}})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.CA = file(t, "ca.pem", a.PEM())
 	unavailable(t, bindOnce(t, cfg))
 	cert, key, err := fakeldap.PEMs(issue(t, a, fakeldap.Leaf{Subject: "appbind"}))
@@ -117,7 +117,7 @@ func TestBadCertificates(t *testing.T) {
 					o.TLS, o.Handler = nil, withStartTLS(c, nil)
 				}
 				s := fake(t, o)
-				cfg := testConfig(s.URL())
+				cfg := testConfig(urlOf(s))
 				cfg.Upstream.CA, cfg.Upstream.StartTLS = file(t, "ca.pem", a.PEM()), startTLS
 				unavailable(t, bindOnce(t, cfg))
 				if n := len(s.Received(wire.OpBindRequest)); n != 0 {
@@ -143,7 +143,7 @@ func withStartTLS(c *tls.Config, extra []byte) fakeldap.Handler {
 func TestStartTLS(t *testing.T) {
 	a := authority(t)
 	s := fake(t, fakeldap.Options{Handler: withStartTLS(&tls.Config{Certificates: []tls.Certificate{issue(t, a, fakeldap.Leaf{})}}, nil)})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.CA, cfg.Upstream.StartTLS = file(t, "ca.pem", a.PEM()), true
 	if err := bindOnce(t, cfg); err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestStartTLSRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fake(t, fakeldap.Options{Handler: h})
-			cfg := testConfig(s.URL())
+			cfg := testConfig(urlOf(s))
 			cfg.Upstream.CA, cfg.Upstream.StartTLS = file(t, "ca.pem", a.PEM()), true
 			cfg.Upstream.ConnectTimeout = config.Duration(200 * time.Millisecond)
 			unavailable(t, bindOnce(t, cfg))
@@ -198,7 +198,7 @@ func TestConnectTimeout(t *testing.T) {
 	s := fake(t, fakeldap.Options{Accepted: func(*fakeldap.Conn) { <-hold },
 		TLS: &tls.Config{Certificates: []tls.Certificate{issue(t, a, fakeldap.Leaf{})}}})
 	defer close(hold)
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.ConnectTimeout = config.Duration(100 * time.Millisecond)
 	u := unstarted(t, cfg)
 	defer u.Close()
@@ -217,7 +217,7 @@ func TestLDAPI(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := fake(t, fakeldap.Options{Handler: directory().Handle, Socket: filepath.Join(dir, "ldapi")})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.StartTLS = true // for ldap:// only
 	if err := bindOnce(t, cfg); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func servedBy(t *testing.T, u *Upstream) string {
 func TestFailoverAndRecovery(t *testing.T) {
 	a := fake(t, fakeldap.Options{Handler: directory().Handle})
 	b := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := upstream(t, testConfig(a.URL(), b.URL()))
+	u := upstream(t, testConfig(urlOf(a), urlOf(b)))
 	if got := servedBy(t, u); !strings.HasSuffix(got, a.Addr()) {
 		t.Fatalf("served by %s, want the first", got)
 	}
@@ -68,7 +68,7 @@ func TestFailoverAndRecovery(t *testing.T) {
 func TestAllDown(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
 	s.Pause()
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	isUp(t, u, 0, false)
 	start := time.Now()
 	for range 100 {
@@ -92,7 +92,7 @@ func TestAllDown(t *testing.T) {
 func TestSpread(t *testing.T) {
 	a := fake(t, fakeldap.Options{Handler: directory().Handle})
 	b := fake(t, fakeldap.Options{Handler: directory().Handle})
-	cfg := testConfig(a.URL(), b.URL())
+	cfg := testConfig(urlOf(a), urlOf(b))
 	cfg.Upstream.Balance = "spread"
 	u := upstream(t, cfg)
 	seen := map[string]int{}
@@ -110,7 +110,7 @@ func TestSilentServer(t *testing.T) {
 	dir := directory()
 	a := fake(t, fakeldap.Options{Handler: dir.Handle})
 	b := fake(t, fakeldap.Options{Handler: directory().Handle})
-	cfg := testConfig(a.URL(), b.URL())
+	cfg := testConfig(urlOf(a), urlOf(b))
 	cfg.Upstream.ConnectTimeout = config.Duration(200 * time.Millisecond)
 	u := upstream(t, cfg)
 	if _, err := u.Find(testContext(t, 5*time.Second), alice); err != nil {
@@ -139,7 +139,7 @@ func TestLookupNextServer(t *testing.T) {
 		wire.ResultInvalidCredentials: 0, wire.ResultOther: 0, wire.ResultReferral: 0} {
 		a := fake(t, fakeldap.Options{Handler: onSearch(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, code) })})
 		b := fake(t, fakeldap.Options{Handler: directory().Handle})
-		u := upstream(t, testConfig(a.URL(), b.URL()))
+		u := upstream(t, testConfig(urlOf(a), urlOf(b)))
 		n := 0
 		r, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil,
 			func(wire.SearchEntry, []byte) error { n++; return nil })
@@ -155,7 +155,7 @@ func TestLookupNextServer(t *testing.T) {
 // A link that a server closes under a request is suspicious, and cleared by a probe.
 func TestSuspect(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: onUserBind(func(c *fakeldap.Conn, _ wire.Message) { c.Close() })})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	for range 5 {
 		_, _, err := u.Bind(testContext(t, 5*time.Second), alice, auth.Password("x"), nil)
 		unavailable(t, err)
@@ -172,7 +172,7 @@ func TestSuspect(t *testing.T) {
 // Callers who leave, or have no time left, say nothing about a server.
 func TestImpatientCaller(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for range 10 {

@@ -127,6 +127,15 @@ func fake(t *testing.T, o fakeldap.Options) *fakeldap.Server {
 	return s
 }
 
+// urlOf is a fake's address for a configuration.
+func urlOf(s *fakeldap.Server) config.URL {
+	u := config.URL{Scheme: s.Scheme(), Address: s.Addr()}
+	if u.Scheme != "ldapi" {
+		u.Host = "127.0.0.1"
+	}
+	return u
+}
+
 // directory is a well-behaved directory with alice in it.
 func directory() *fakeldap.Directory {
 	d := fakeldap.NewDirectory()

@@ -18,7 +18,7 @@ import (
 // plainLink is an anonymous link to a fake, with no service identity in between.
 func plainLink(t *testing.T, s *fakeldap.Server, change ...func(*config.Config)) (*Upstream, *Link) {
 	t.Helper()
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.BindDN = ""
 	for _, c := range change {
 		c(cfg)
@@ -342,7 +342,7 @@ func TestOperationTimeout(t *testing.T) {
 		}
 	})})
 	clk := newFakeClock()
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.BindDN = ""
 	cfg.Upstream.OperationTimeout = config.Duration(8 * time.Second) // 8 rounds of 1 s
 	u := upstream(t, cfg, func(u *Upstream) { u.clock = clk.clock() })
@@ -463,7 +463,7 @@ func BenchmarkSend(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	u, err := New(cfg, (&logBuffer{}).logger())
 	if err != nil {
 		b.Fatal(err)

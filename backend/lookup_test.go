@@ -23,7 +23,7 @@ func TestFind(t *testing.T) {
 	d.Add("uid=half1,"+people, "x", "objectClass", "person", "mail", "half@example.org", "employeeType", "gone")
 	d.Add("uid=half2,"+people, "x", "objectClass", "person", "mail", "half@example.org")
 	s := fake(t, fakeldap.Options{Handler: d.Handle})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Users.EnabledFilter = "(!(employeeType=gone))"
 	cfg.Users.NameFilter = "(|(uid=%s)(mail=%s))"
 	u := upstream(t, cfg)
@@ -65,7 +65,7 @@ func TestFind(t *testing.T) {
 
 func TestFindEntry(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	e, err := u.Find(testContext(t, 5*time.Second), alice)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestFindEntry(t *testing.T) {
 // A user costs one search; only what is not found costs a second one.
 func TestFindSearches(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	for name, want := range map[string]int{alice: 1, "uid=nobody," + people: 2} {
 		before := len(s.Received(wire.OpSearchRequest))
 		_, err := u.Find(testContext(t, 5*time.Second), name)
@@ -133,7 +133,7 @@ func TestFindTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fake(t, fakeldap.Options{Handler: onSearch(c.script)})
-			u := upstream(t, testConfig(s.URL()))
+			u := upstream(t, testConfig(urlOf(s)))
 			start := time.Now()
 			e, err := u.Find(testContext(t, 300*time.Millisecond), alice)
 			if err == nil {
@@ -162,7 +162,7 @@ func TestLookupRetry(t *testing.T) {
 			}
 			c2.Close()
 		})})
-		u := upstream(t, testConfig(s.URL()))
+		u := upstream(t, testConfig(urlOf(s)))
 		_, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil, nil)
 		unavailable(t, err)
 		n := 0
@@ -180,7 +180,7 @@ func TestLookupRetry(t *testing.T) {
 // An error of each ends the search, is returned as it is, and abandons the rest.
 func TestServiceSearchEach(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: onSearch(func(c *fakeldap.Conn, m wire.Message) { c.Entry(m.ID, alice) })})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	stop := errors.New("enough")
 	_, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil,
 		func(wire.SearchEntry, []byte) error { return stop })
@@ -196,7 +196,7 @@ func TestPipelinedFind(t *testing.T) {
 		d.Add(fmt.Sprintf("uid=u%d,%s", i, people), "", "objectClass", "person", "entryUUID", fmt.Sprint(i), "appPassword", fmt.Sprint(i))
 	}
 	s := fake(t, fakeldap.Options{Handler: d.Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	ended := make(chan error, 100)
 	for i := range 100 {
 		go func() {
@@ -226,7 +226,7 @@ func TestPipelinedFind(t *testing.T) {
 // A refused bind as bind_dn is trouble for everybody, said plainly, logged once, and not repeated with every lookup.
 func TestServiceBindRefused(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.BindPassword = "canary-wrong"
 	clk := newFakeClock()
 	log := &logBuffer{}
@@ -260,7 +260,7 @@ func TestServiceBindRefused(t *testing.T) {
 
 func TestAnonymousService(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.BindDN = ""
 	u := upstream(t, cfg)
 	if _, err := u.Find(testContext(t, 5*time.Second), alice); err != nil {
@@ -283,7 +283,7 @@ func TestBaseSpelling(t *testing.T) {
 		}
 		c.Answer(m, 0)
 	}})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	e, err := u.Find(testContext(t, 5*time.Second), alice)
 	if err != nil || !e.User {
 		t.Errorf("%+v, %v; want a user", e, err)
@@ -295,7 +295,7 @@ func TestFallbackDenied(t *testing.T) {
 	d.Add("uid=bob,"+people, "", "objectClass", "person", "memberOf", "cn=apponly")
 	s := fake(t, fakeldap.Options{Handler: d.Handle})
 	for filter, want := range map[string][2]bool{"": {false, false}, "(memberOf=cn=apponly)": {false, true}, "(objectClass=person)": {true, true}} {
-		cfg := testConfig(s.URL())
+		cfg := testConfig(urlOf(s))
 		cfg.Fallback.DenyFilter = filter
 		u := upstream(t, cfg)
 		for i, dn := range []string{alice, "uid=bob," + people} {
@@ -314,7 +314,7 @@ func TestFallbackDenied(t *testing.T) {
 func TestState(t *testing.T) {
 	d := directory()
 	s := fake(t, fakeldap.Options{Handler: d.Handle})
-	u := upstream(t, testConfig(s.URL()))
+	u := upstream(t, testConfig(urlOf(s)))
 	e, err := u.Find(testContext(t, 5*time.Second), alice)
 	if err != nil || e.State.Fingerprint != "" || e.State.Locked {
 		t.Fatalf("%+v, %v", e, err)
@@ -334,7 +334,7 @@ func TestState(t *testing.T) {
 func TestAutoNeedsSurvey(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
 	s.Pause()
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Users.EnabledFilter = "auto"
 	u := upstream(t, cfg)
 	_, err := u.Find(testContext(t, time.Second), alice)
@@ -356,7 +356,7 @@ func TestCount(t *testing.T) {
 	d.Add("uid=bob,"+people, "", "objectClass", "person", "employeeType", "gone")
 	d.Add("uid=carol,"+people, "", "objectClass", "person")
 	s := fake(t, fakeldap.Options{Handler: d.Handle})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Users.EnabledFilter = "(!(employeeType=gone))"
 	u := upstream(t, cfg)
 	got, err := u.Count(testContext(t, 5*time.Second))

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func placesOf(u *Upstream) int {
 func smallPool(t *testing.T, n int, change ...func(*Upstream)) (*Upstream, *fakeldap.Server) {
 	t.Helper()
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	cfg := testConfig(s.URL())
+	cfg := testConfig(urlOf(s))
 	cfg.Upstream.BindDN = ""
 	cfg.Upstream.MaxLinks = n + cfg.Upstream.ServiceLinks
 	return upstream(t, cfg, change...), s
@@ -99,6 +100,9 @@ func TestPoolRelease(t *testing.T) {
 	}
 	isDone(t, lost)
 	u.Release(lost)
+	for lost.server.examine(); !u.Info().Servers[0].Up; { // a probe may have been cut too
+		runtime.Gosched()
+	}
 
 	s.SetHandler(nil)
 	busy := bindLink(t, u)
@@ -169,7 +173,7 @@ func TestCaretaker(t *testing.T) {
 // A reload closes idle links at once; those in use survive until their owners close them.
 func TestCloseWaitsForOwners(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
-	u := unstarted(t, testConfig(s.URL()))
+	u := unstarted(t, testConfig(urlOf(s)))
 	u.Start(testContext(t, 5*time.Second))
 	ctx := testContext(t, 5*time.Second)
 	_, own, err := u.Bind(ctx, alice, auth.Password("alicepw"), nil)

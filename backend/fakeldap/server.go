@@ -29,11 +29,9 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
-	"appbind/config"
 	"appbind/wire"
 )
 
@@ -146,18 +144,15 @@ func (s *Server) Addr() string {
 	return s.address
 }
 
-// URL is the server's address for a configuration.
-func (s *Server) URL() config.URL {
-	u := config.URL{Scheme: "ldap", Address: s.Addr()}
+// Scheme is the scheme of the server's URL: ldap, ldaps or ldapi.
+func (s *Server) Scheme() string {
 	switch {
 	case s.network == "unix":
-		u.Scheme = "ldapi"
-		return u
+		return "ldapi"
 	case s.opts.TLS != nil:
-		u.Scheme = "ldaps"
+		return "ldaps"
 	}
-	u.Host, _, _ = strings.Cut(u.Address, ":")
-	return u
+	return "ldap"
 }
 
 // SetHandler changes the handler from the next message on.

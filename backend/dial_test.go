@@ -167,16 +167,20 @@ func TestStartTLSRefused(t *testing.T) {
 	}
 	for name, h := range map[string]fakeldap.Handler{
 		"protocolError": answer(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, 2) }),
-		"unavailable":   answer(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, 52) }),
-		"referral":      answer(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, 10) }),
-		"closes":        answer(func(c *fakeldap.Conn, _ wire.Message) { c.Close() }),
-		"nothing":       answer(func(*fakeldap.Conn, wire.Message) {}),
-		"wrong id":      answer(func(c *fakeldap.Conn, m wire.Message) { c.Result(m.ID+1, wire.OpExtendedResponse, 0, "") }),
-		"wrong op":      answer(func(c *fakeldap.Conn, m wire.Message) { c.Result(m.ID, wire.OpBindResponse, 0, "") }),
-		"notice":        answer(func(c *fakeldap.Conn, _ wire.Message) { c.Write(wire.AppendNotice(nil, 52, "")) }),
-		"garbage":       answer(func(c *fakeldap.Conn, _ wire.Message) { c.Write([]byte("\x16\x03\x01")) }),
-		"injected":      withStartTLS(good, inject),
-		"one byte":      withStartTLS(good, []byte{0x30}),
+		"refuses, speaks TLS": answer(func(c *fakeldap.Conn, m wire.Message) {
+			c.Answer(m, 2)
+			c.Handshake(good)
+		}),
+		"unavailable": answer(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, 52) }),
+		"referral":    answer(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, 10) }),
+		"closes":      answer(func(c *fakeldap.Conn, _ wire.Message) { c.Close() }),
+		"nothing":     answer(func(*fakeldap.Conn, wire.Message) {}),
+		"wrong id":    answer(func(c *fakeldap.Conn, m wire.Message) { c.Result(m.ID+1, wire.OpExtendedResponse, 0, "") }),
+		"wrong op":    answer(func(c *fakeldap.Conn, m wire.Message) { c.Result(m.ID, wire.OpBindResponse, 0, "") }),
+		"notice":      answer(func(c *fakeldap.Conn, _ wire.Message) { c.Write(wire.AppendNotice(nil, 52, "")) }),
+		"garbage":     answer(func(c *fakeldap.Conn, _ wire.Message) { c.Write([]byte("\x16\x03\x01")) }),
+		"injected":    withStartTLS(good, inject),
+		"one byte":    withStartTLS(good, []byte{0x30}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fake(t, fakeldap.Options{Handler: h})

@@ -22,6 +22,21 @@ func isUp(t *testing.T, u *Upstream, i int, want bool) {
 	}
 }
 
+// isDown polls until a server is known to be down, not merely suspect.
+func isDown(t *testing.T, u *Upstream, i int) {
+	t.Helper()
+	health := func() health {
+		u.healthMu.Lock()
+		defer u.healthMu.Unlock()
+		return u.servers[i].health
+	}
+	for deadline := time.Now().Add(5 * time.Second); health() != down; {
+		if time.Now().After(deadline) {
+			t.Fatalf("server %d: health %d", i, health())
+		}
+	}
+}
+
 // servedBy is which server answers a bind.
 func servedBy(t *testing.T, u *Upstream) string {
 	t.Helper()
@@ -121,7 +136,7 @@ func TestSilentServer(t *testing.T) {
 	if _, err := u.Find(testContext(t, time.Second), alice); err != nil {
 		t.Errorf("lookup with the first server silent: %v after %v", err, time.Since(start))
 	}
-	isUp(t, u, 0, false)
+	isDown(t, u, 0) // a probe found out, since it still accepts connections
 	start = time.Now()
 	if got := servedBy(t, u); !strings.HasSuffix(got, b.Addr()) {
 		t.Errorf("served by %s", got)

@@ -352,7 +352,8 @@ func TestOperationTimeout(t *testing.T) {
 	}
 	defer l.Close()
 	watched, unwatched := newRecorder(), newRecorder()
-	if _, err := l.Send(wire.OpSearchRequest, searchFor("dc=unwatched"), nil, unwatched, false); err != nil {
+	unwatchedID, err := l.Send(wire.OpSearchRequest, searchFor("dc=unwatched"), nil, unwatched, false)
+	if err != nil {
 		t.Fatal(err)
 	}
 	id, err := l.Send(wire.OpSearchRequest, searchFor("dc=watched"), nil, watched, true)
@@ -375,6 +376,7 @@ func TestOperationTimeout(t *testing.T) {
 	u.takeCare(clk.now())
 	watched.quiet(t)
 	unwatched.quiet(t)
+	l.Abandon(unwatchedID)
 	u.Release(l)
 	isDone(t, l) // not to be used by anyone else
 }

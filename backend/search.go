@@ -90,11 +90,12 @@ type searchFailure struct {
 func (f *searchFailure) Error() string { return f.err.Error() }
 func (f *searchFailure) Unwrap() error { return f.err }
 
-// search runs one search on a link. An error is a *searchFailure, unless each failed.
+// search runs one search on a link, within ctx and, for a ctx without an end,
+// operation_timeout. An error is a *searchFailure, unless each failed.
 func (l *Link) search(ctx context.Context, s *wire.SearchRequest, controls []byte,
 	each func(wire.SearchEntry, []byte) error) (wire.Result, error) {
 	sink := &searchSink{each: each, done: make(chan struct{})}
-	id, err := l.Send(wire.OpSearchRequest, s.Append(make([]byte, 0, 512)), controls, sink, false)
+	id, err := l.Send(wire.OpSearchRequest, s.Append(make([]byte, 0, 512)), controls, sink, true)
 	if err != nil {
 		return wire.Result{}, &searchFailure{err: err, gone: true}
 	}

@@ -198,11 +198,11 @@ func (s *server) refused(code int32) error {
 	return err
 }
 
-// takesMore reports whether a service link is alive and not retired.
+// takesMore reports whether a service link is alive, not retired, and has answered everything.
 func (l *Link) takesMore() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.err == nil && !l.retired
+	return l.err == nil && !l.retired && !l.spoiled
 }
 
 // retire lets a service link take no more lookups. It is closed when those under way have ended.
@@ -216,7 +216,7 @@ func (l *Link) retire() {
 // endIfRetired closes a retired link that is idle.
 func (l *Link) endIfRetired() {
 	l.mu.Lock()
-	end := l.retired && l.err == nil && len(l.pending.byID) == 0
+	end := (l.retired || l.spoiled) && l.err == nil && len(l.pending.byID) == 0
 	l.mu.Unlock()
 	if end {
 		l.Close()

@@ -33,7 +33,7 @@ func (c *Conn) serve() {
 	if c.server.opts.Accepted != nil {
 		c.server.opts.Accepted(c)
 	}
-	if c.server.opts.TLS != nil && !c.handshake(c.server.opts.TLS) {
+	if c.server.opts.TLS != nil && !c.Handshake(c.server.opts.TLS) {
 		return
 	}
 	c.setStream(c.stream())
@@ -67,8 +67,8 @@ func (c *Conn) setStream(nc net.Conn) {
 	c.nc, c.reader = nc, wire.NewReader(nc, wire.MaxFromUpstream)
 }
 
-// handshake puts TLS on the connection.
-func (c *Conn) handshake(cfg *tls.Config) bool {
+// Handshake puts TLS on the connection, asked for or not; false: it failed. Call it from the handler.
+func (c *Conn) Handshake(cfg *tls.Config) bool {
 	t := tls.Server(c.stream(), cfg)
 	if t.Handshake() != nil {
 		return false
@@ -126,7 +126,7 @@ func EntryMessage(id int32, dn string, attributes ...string) []byte {
 // TLS; extra is injected in clear right behind the answer. Call it from the handler.
 func (c *Conn) StartTLS(m wire.Message, cfg *tls.Config, extra []byte) {
 	c.Write(append(wire.AppendExtendedResponse(nil, m.ID, wire.ResultSuccess, "", startTLSName, nil), extra...))
-	if !c.handshake(cfg) {
+	if !c.Handshake(cfg) {
 		c.Close()
 	}
 }

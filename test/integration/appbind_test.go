@@ -1,0 +1,113 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// appbind is a running proxy.
+type appbind struct {
+	*process
+	file string // its configuration
+	urls []string
+}
+
+// listening finds the addresses in the log, in the order of the configuration.
+var listening = regexp.MustCompile(`msg=listening listener=(\S+) address=(\S+)`)
+
+// startAppbind serves a configuration and waits until it is ready.
+func startAppbind(t testing.TB, yaml string) *appbind {
+	t.Helper()
+	file := shortDir(t) + "/appbind.yaml"
+	write(t, file, yaml)
+	a := &appbind{file: file, process: start(t, binary, "serve", "-c", file)}
+	eventually(t, "appbind is ready", func() bool {
+		if !a.running() {
+			t.Fatalf("appbind ended:\n%s", a.output())
+		}
+		return strings.Contains(a.output(), "msg=ready")
+	})
+	for _, m := range listening.FindAllStringSubmatch(a.output(), -1) {
+		scheme, _, _ := strings.Cut(m[1], ":")
+		if scheme == "ldapi" {
+			a.urls = append(a.urls, m[1])
+		} else {
+			a.urls = append(a.urls, scheme+"://"+m[2])
+		}
+	}
+	return a
+}
+
+// uri is the URL of the first listener.
+func (a *appbind) uri() string { return a.urls[0] }
+
+// baseConfig is a configuration for the test directory: listeners is YAML of
+// list items (empty: one ldap listener on a free port), more is further YAML.
+func baseConfig(s *slapd, listeners, more string) string {
+	if listeners == "" {
+		listeners = "  - url: ldap://127.0.0.1:0\n"
+	}
+	return fmt.Sprintf(`listeners:
+%supstream:
+  urls: [%s]
+  bind_dn: %s
+  bind_password: %s
+users:
+  bases: ["%s"]
+  filter: (objectClass=inetOrgPerson)
+  enabled_filter: (!(employeeType=disabled))
+service_accounts: ["%s"]
+passthrough: ["%s"]
+%s`, listeners, s.uri(), serviceDN, servicePW, people, mailDN, adminDN, more)
+}
+
+// appPassword is one made by 'appbind hash'.
+type appPassword struct{ Label, ID, Password, Value string }
+
+// newPassword makes an app password with the real command.
+func newPassword(t testing.TB, label string, args ...string) appPassword {
+	t.Helper()
+	out := must(t, "", binary, append([]string{"hash", "--json", "--label", label}, args...)...)
+	var p appPassword
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	return p
+}
+
+// whoami binds with ldapwhoami and returns the result code and what it printed.
+func whoami(t testing.TB, uri, dn, password string, args ...string) (int, string) {
+	t.Helper()
+	r := command(t, "", "ldapwhoami", append([]string{"-x", "-H", uri, "-D", dn, "-w", password}, args...)...)
+	return r.code, strings.TrimSpace(r.out)
+}
+
+// expectBind binds with ldapwhoami and demands a result code.
+func expectBind(t testing.TB, uri, dn, password string, code int) {
+	t.Helper()
+	if got, _ := whoami(t, uri, dn, password); got != code {
+		t.Errorf("bind as %s with %q: code %d, want %d", dn, password, got, code)
+	}
+}
+
+// canaryFree demands that none of the passwords stands in text.
+func canaryFree(t testing.TB, text string, passwords ...string) {
+	t.Helper()
+	for _, p := range passwords {
+		if p != "" && strings.Contains(text, p) {
+			t.Errorf("a password stands in the output: %s", p[:4]+"...")
+		}
+	}
+}
+
+// replaceOnce replaces the one occurrence of old.
+func replaceOnce(t testing.TB, s, old, new string) string {
+	t.Helper()
+	if strings.Count(s, old) != 1 {
+		t.Fatalf("%q stands %d times in the text", old, strings.Count(s, old))
+	}
+	return strings.Replace(s, old, new, 1)
+}

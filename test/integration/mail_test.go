@@ -1,0 +1,119 @@
+package integration
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestDovecot: IMAP logins in the four ways in which Dovecot asks an LDAP server.
+func TestDovecot(t *testing.T) {
+	for _, mode := range []string{"template", "lookup", "context-dn", "context-base"} {
+		t.Run(mode, func(t *testing.T) {
+			s := startSlapd(t, slapdOptions{})
+			phone := newPassword(t, "phone")
+			revoked := newPassword(t, "revoked")
+			smtp := newPassword(t, "smtp only", "--service", "smtp")
+			office := newPassword(t, "office", "--net", "198.51.100.0/24,2001:db8::/32")
+			for _, p := range []appPassword{phone, smtp, office} {
+				s.addSecret("alice", p.Value)
+			}
+			s.addSecret("dave", setExpiry(t, phone.Value, "20200101000000Z"))
+			context := strings.HasPrefix(mode, "context")
+			listener := "  - url: ldap://127.0.0.1:0\n"
+			if context {
+				listener += "    context: trusted\n"
+			}
+			a := startAppbind(t, baseConfig(s, listener, ""))
+			d := startDovecot(t, mode, a.uri())
+
+			d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
+			d.expectLogin(t, "alice", "alice-main", "203.0.113.6", loginOK)
+			d.expectLogin(t, "bob", "bob-main", "203.0.113.7", loginOK)
+			d.expectLogin(t, "alice", "wrong", "203.0.113.8", loginRefused)
+			d.expectLogin(t, "alice", revoked.Password, "203.0.113.9", loginRefused)
+			d.expectLogin(t, "alice", phone.Value, "203.0.113.10", loginRefused)
+			d.expectLogin(t, "dave", phone.Password, "203.0.113.11", loginRefused)
+			d.expectLogin(t, "alice", smtp.Password, "203.0.113.12", loginRefused)
+			d.expectLogin(t, "carol", "carol-main", "203.0.113.13", loginRefused)
+			d.expectLogin(t, "nobody", "x", "203.0.113.14", loginRefused)
+			want := loginRefused // the address is unknown without context
+			if context {
+				want = loginOK
+				if !strings.Contains(a.output(), "client=203.0.113.5 service=imap") {
+					t.Error("the log does not name the user's address and service")
+				}
+			}
+			d.expectLogin(t, "alice", office.Password, "198.51.100.7", want)
+			d.expectLogin(t, "alice", office.Password, "2001:db8::7", want)
+			d.expectLogin(t, "alice", office.Password, "203.0.113.15", loginRefused)
+
+			s.removeSecret("alice", phone.Value)
+			d.expectLogin(t, "alice", phone.Password, "203.0.113.16", loginRefused)
+
+			// The directory down is never a wrong password.
+			s.kill()
+			d.expectLogin(t, "alice", office.Password, "198.51.100.8", loginUnavailable)
+			s.run()
+			eventually(t, "logins work again", func() bool {
+				return strings.HasPrefix(d.login(t, "bob", "bob-main", "198.51.100.9"), loginOK)
+			})
+			canaryFree(t, a.output(), phone.Password, revoked.Password, smtp.Password, office.Password, "alice-main")
+		})
+	}
+}
+
+// TestDovecotOnSocket: the same over a unix socket, which needs no password on the wire in clear.
+func TestDovecotOnSocket(t *testing.T) {
+	s := startSlapd(t, slapdOptions{})
+	phone := newPassword(t, "phone")
+	s.addSecret("alice", phone.Value)
+	socket := "ldapi://" + url.PathEscape(shortDir(t)+"/appbind.sock")
+	a := startAppbind(t, baseConfig(s, fmt.Sprintf("  - url: %s\n    context: trusted\n    mode: \"0666\"\n", socket), ""))
+	d := startDovecot(t, "context-dn", a.uri())
+	d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
+	d.expectLogin(t, "alice", "wrong", "203.0.113.5", loginRefused)
+}
+
+// TestPostfix: maps and SMTP AUTH through Dovecot's SASL.
+func TestPostfix(t *testing.T) {
+	s := startSlapd(t, slapdOptions{})
+	imap := newPassword(t, "imap only", "--service", "imap")
+	smtp := newPassword(t, "smtp only", "--service", "smtp", "--net", "198.51.100.0/24")
+	s.addSecret("alice", imap.Value)
+	s.addSecret("alice", smtp.Value)
+	a := startAppbind(t, baseConfig(s, "  - url: ldap://127.0.0.1:0\n    context: trusted\n", ""))
+	d := startDovecot(t, "context-dn", a.uri())
+	for _, version := range []int{2, 3} {
+		p := startPostfix(t, d, a.uri(), version)
+		if r := p.postmap(t, "vmailbox", "alice@example.org"); strings.TrimSpace(r.out) != "alice" || r.code != 0 {
+			t.Errorf("version %d: postmap: %d %q %s", version, r.code, r.out, r.err)
+		}
+		if r := p.postmap(t, "valias", "nobody@example.org"); r.out != "" || r.code != 1 {
+			t.Errorf("version %d: postmap of an unknown address: %d %q %s", version, r.code, r.out, r.err)
+		}
+		for _, test := range []struct{ password, address, want string }{
+			{smtp.Password, "198.51.100.7", "235"},
+			{smtp.Password, "203.0.113.7", "535"},
+			{imap.Password, "198.51.100.7", "535"},
+			{"alice-main", "198.51.100.7", "235"},
+			{"wrong", "198.51.100.7", "535"},
+		} {
+			if got := p.auth(t, "alice", test.password, test.address); !strings.HasPrefix(got, test.want) {
+				t.Errorf("version %d: AUTH from %s: %s, want %s", version, test.address, got, test.want)
+			}
+		}
+	}
+	if !strings.Contains(a.output(), "client=198.51.100.7 service=smtp") {
+		t.Error("the log does not name the SMTP client's address")
+	}
+
+	// A stopped directory: a map lookup is a temporary error, not "unknown user".
+	s.stop(syscall.SIGTERM)
+	p := startPostfix(t, d, a.uri(), 3)
+	if r := p.postmap(t, "vmailbox", "alice@example.org"); r.code != 1 || r.err == "" {
+		t.Errorf("postmap with the directory stopped: %d %q %q", r.code, r.out, r.err)
+	}
+}

@@ -1,0 +1,125 @@
+package integration
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// postfix is a running Postfix whose maps are LDAP and whose SASL is Dovecot's.
+type postfix struct {
+	Dir, URI string
+	Version  int // of LDAP, as its maps bind; Postfix's own default is 2
+	SMTP     int
+	Dovecot  *dovecot
+}
+
+// startPostfix starts Postfix with maps at uri and SASL through d.
+func startPostfix(t testing.TB, d *dovecot, uri string, version int) *postfix {
+	t.Helper()
+	p := &postfix{Dir: shortDir(t), URI: uri, Version: version, SMTP: freePort(t), Dovecot: d}
+	for _, dir := range []string{"queue", "data"} {
+		if err := os.Mkdir(filepath.Join(p.Dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner, err := user.Lookup("postfix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(owner.Uid)
+	gid, _ := strconv.Atoi(owner.Gid)
+	if err := os.Chown(p.Dir+"/data", uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"main.cf", "master.cf", "senderlogin.cf", "valias.cf", "vmailbox.cf"} {
+		render(t, "testdata/postfix/"+f, filepath.Join(p.Dir, f), p)
+		if err := os.Chmod(filepath.Join(p.Dir, f), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, "", "postfix", "-c", p.Dir, "start")
+	t.Cleanup(func() {
+		if log, err := os.ReadFile(p.Dir + "/postfix.log"); err == nil && t.Failed() {
+			t.Logf("postfix log:\n%s", tail(string(log), 4000))
+		}
+		p.stop(t)
+	})
+	eventually(t, "postfix answers", func() bool {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.SMTP))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return p
+}
+
+// stop ends Postfix by the process ID of its master.
+func (p *postfix) stop(t testing.TB) {
+	text, err := os.ReadFile(p.Dir + "/queue/pid/master.pid")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Error(err)
+		return
+	}
+	eventually(t, "postfix stops", func() bool { return syscall.Kill(pid, 0) != nil })
+}
+
+// postmap looks a key up in one of the maps.
+func (p *postfix) postmap(t testing.TB, table, key string) result {
+	t.Helper()
+	return command(t, "", "postmap", "-c", p.Dir, "-q", key, "ldap:"+p.Dir+"/"+table+".cf")
+}
+
+// auth is one SMTP AUTH PLAIN of a client at the given address; it returns the answer.
+func (p *postfix) auth(t testing.TB, user, password, address string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.SMTP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(3 * patience)); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	answer := func() string {
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatalf("SMTP: %v", err)
+			}
+			if len(line) > 3 && line[3] == ' ' {
+				return strings.TrimSpace(line)
+			}
+		}
+	}
+	say := func(format string, args ...any) string {
+		fmt.Fprintf(c, format+"\r\n", args...)
+		return answer()
+	}
+	answer()
+	say("EHLO test.example.net")
+	say("XCLIENT ADDR=%s", address)
+	say("EHLO test.example.net")
+	token := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+	return say("AUTH PLAIN %s", token)
+}

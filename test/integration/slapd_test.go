@@ -1,0 +1,114 @@
+package integration
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// The identities of the test directory.
+const (
+	suffix     = "dc=example,dc=org"
+	people     = "ou=people," + suffix
+	adminDN    = "cn=admin," + suffix
+	adminPW    = "admin-secret"
+	serviceDN  = "cn=appbind,ou=services," + suffix // appbind's own
+	servicePW  = "appbind-secret"
+	mailDN     = "cn=mail,ou=services," + suffix // Dovecot's and Postfix's
+	mailPW     = "mail-secret"
+	repoRoot   = "../.."
+	schemaFile = repoRoot + "/contrib/schema/openldap/appbind.schema"
+)
+
+// slapdOptions says what a slapd is to have beyond the users.
+type slapdOptions struct {
+	// Lockout adds the ppolicy overlay with pwdMaxFailure 5, pwdFailureCountInterval 0.
+	Lockout bool
+	// AccessLog adds cn=accesslog.
+	AccessLog bool
+	// LDIF is added to the tree.
+	LDIF string
+
+	// Filled in by startSlapd.
+	Dir, Schema string
+	Port        int
+}
+
+// slapd is a running OpenLDAP server.
+type slapd struct {
+	*process
+	opts slapdOptions
+	t    testing.TB
+}
+
+// startSlapd loads the tree into a new slapd and starts it.
+func startSlapd(t testing.TB, opts slapdOptions) *slapd {
+	t.Helper()
+	opts.Dir = shortDir(t)
+	schema, err := filepath.Abs(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Schema = schema
+	opts.Port = freePort(t)
+	for _, d := range []string{"db", "log"} {
+		if err := os.Mkdir(filepath.Join(opts.Dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &slapd{opts: opts, t: t}
+	render(t, "testdata/slapd/slapd.conf", s.config(), opts)
+	render(t, "testdata/slapd/tree.ldif", opts.Dir+"/tree.ldif", opts)
+	must(t, "", "slapadd", "-q", "-f", s.config(), "-b", suffix, "-l", opts.Dir+"/tree.ldif")
+	s.run()
+	return s
+}
+
+// config is the path of slapd.conf.
+func (s *slapd) config() string { return s.opts.Dir + "/slapd.conf" }
+
+// run starts the server on its data, as after a stop.
+func (s *slapd) run() {
+	s.t.Helper()
+	socket := url.PathEscape(s.opts.Dir + "/ldapi")
+	s.process = start(s.t, "slapd", "-f", s.config(), "-h", s.uri()+"/ ldapi://"+socket+"/", "-d", "stats")
+	eventually(s.t, "slapd answers", func() bool {
+		if !s.running() {
+			s.t.Fatalf("slapd ended:\n%s", s.output())
+		}
+		return command(s.t, "", "ldapwhoami", "-x", "-H", s.uri()).code == 0
+	})
+}
+
+// kill ends the server as a crash would.
+func (s *slapd) kill() { s.stop(syscall.SIGKILL) }
+
+// uri is the server's LDAP URL.
+func (s *slapd) uri() string { return fmt.Sprintf("ldap://127.0.0.1:%d", s.opts.Port) }
+
+// ldapi is the server's URL on its unix socket.
+func (s *slapd) ldapi() string { return "ldapi://" + url.PathEscape(s.opts.Dir+"/ldapi") }
+
+// modify applies LDIF as the rootdn, at the server itself.
+func (s *slapd) modify(ldif string) {
+	s.t.Helper()
+	must(s.t, ldif, "ldapmodify", "-x", "-H", s.uri(), "-D", adminDN, "-w", adminPW)
+}
+
+// addSecret stores one value of the secrets attribute in a user's entry.
+func (s *slapd) addSecret(uid, value string) {
+	s.t.Helper()
+	s.modify(fmt.Sprintf("dn: %s\nchangetype: modify\nadd: appPassword\nappPassword: %s\n", userDN(uid), value))
+}
+
+// removeSecret deletes exactly that value.
+func (s *slapd) removeSecret(uid, value string) {
+	s.t.Helper()
+	s.modify(fmt.Sprintf("dn: %s\nchangetype: modify\ndelete: appPassword\nappPassword: %s\n", userDN(uid), value))
+}
+
+// userDN is the DN of a user of the tree.
+func userDN(uid string) string { return "uid=" + uid + "," + people }

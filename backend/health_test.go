@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -152,18 +153,20 @@ func TestSilentServer(t *testing.T) {
 func TestLookupNextServer(t *testing.T) {
 	for code, want := range map[int32]int{wire.ResultBusy: 1, wire.ResultUnavailable: 1,
 		wire.ResultInvalidCredentials: 0, wire.ResultOther: 0, wire.ResultReferral: 0} {
-		a := fake(t, fakeldap.Options{Handler: onSearch(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, code) })})
-		b := fake(t, fakeldap.Options{Handler: directory().Handle})
-		u := upstream(t, testConfig(urlOf(a), urlOf(b)))
-		n := 0
-		r, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil,
-			func(wire.SearchEntry, []byte) error { n++; return nil })
-		if err != nil || n != want || want == 0 && r.Code != code {
-			t.Errorf("first server says %d: %d entries, code %d, %v", code, n, r.Code, err)
-		}
-		if !u.Info().Servers[0].Up {
-			t.Errorf("code %d made the server ill", code)
-		}
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			a := fake(t, fakeldap.Options{Handler: onSearch(func(c *fakeldap.Conn, m wire.Message) { c.Answer(m, code) })})
+			b := fake(t, fakeldap.Options{Handler: directory().Handle})
+			u := upstream(t, testConfig(urlOf(a), urlOf(b)))
+			n := 0
+			r, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil,
+				func(wire.SearchEntry, []byte) error { n++; return nil })
+			if err != nil || n != want || want == 0 && r.Code != code {
+				t.Errorf("first server says %d: %d entries, code %d, %v", code, n, r.Code, err)
+			}
+			if !u.Info().Servers[0].Up {
+				t.Errorf("code %d made the server ill", code)
+			}
+		})
 	}
 }
 

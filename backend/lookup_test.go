@@ -156,24 +156,26 @@ func TestLookupRetry(t *testing.T) {
 		entries int
 		want    int // searches for alice
 	}{"before the first entry": {0, 2}, "after it": {1, 1}} {
-		s := fake(t, fakeldap.Options{Handler: onSearch(func(c2 *fakeldap.Conn, m wire.Message) {
-			for range c.entries {
-				c2.Entry(m.ID, alice)
+		t.Run(name, func(t *testing.T) {
+			s := fake(t, fakeldap.Options{Handler: onSearch(func(c2 *fakeldap.Conn, m wire.Message) {
+				for range c.entries {
+					c2.Entry(m.ID, alice)
+				}
+				c2.Close()
+			})})
+			u := upstream(t, testConfig(urlOf(s)))
+			_, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil, nil)
+			unavailable(t, err)
+			n := 0
+			for _, m := range s.Received(wire.OpSearchRequest) {
+				if base(m) == alice {
+					n++
+				}
 			}
-			c2.Close()
-		})})
-		u := upstream(t, testConfig(urlOf(s)))
-		_, err := u.ServiceSearch(testContext(t, 5*time.Second), u.lookup.search(alice, wire.ScopeBase, presentObjectClass, nil), nil, nil)
-		unavailable(t, err)
-		n := 0
-		for _, m := range s.Received(wire.OpSearchRequest) {
-			if base(m) == alice {
-				n++
+			if n != c.want {
+				t.Errorf("searched %d times, want %d", n, c.want)
 			}
-		}
-		if n != c.want {
-			t.Errorf("%s: searched %d times, want %d", name, n, c.want)
-		}
+		})
 	}
 }
 

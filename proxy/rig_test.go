@@ -111,7 +111,7 @@ func (r *rig) fill() {
 func (r *rig) config(change ...func(cfg *config.Config)) *config.Config {
 	cfg := config.Default()
 	cfg.Listeners = []config.Listener{r.listener()}
-	cfg.Upstream.URLs = []config.URL{r.up.URL()}
+	cfg.Upstream.URLs = []config.URL{{Scheme: "ldap", Address: r.up.Addr(), Host: "127.0.0.1"}}
 	cfg.Upstream.BindDN, cfg.Upstream.BindPassword = readerDN, "reader-password"
 	cfg.Users.Bases = []string{"ou=people,dc=example,dc=org"}
 	cfg.Users.EnabledFilter = "none"

@@ -21,7 +21,7 @@ var wantedTypes = [...]string{"nsaccountlock", "pwdaccountlockedtime", "pwdfailu
 // The attribute of our own schema, contrib/schema.
 const (
 	ownName = "apppassword"
-	ownOID  = "2.25.15407533954014508595592681382404946781.1.1"
+	ownOID  = "2.25.302488783916863150299710732887557678725.1.1"
 )
 
 // attributeType is one AttributeTypeDescription (RFC 4512 4.1.2), all in lower case.

@@ -158,6 +158,8 @@ func (w *Writer) round() bool {
 	}
 	w.mu.Unlock()
 	err := w.write(out.b)
+	// It may have held a bind: a password must not outlive its use.
+	clear(out.b)
 	if cap(out.b) <= maxKept {
 		out.b = out.b[:0]
 		outBuffers.Put(out)

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"appbind/config"
+	"appbind/secrets"
+)
+
+// checkPage is the page of searches that count.
+const checkPage = 500
+
+// directory looks at what the directory holds, through its first server.
+func (c *check) directory(ctx context.Context, user, password string) {
+	url := c.cfg.Upstream.URLs[0]
+	conn, err := c.connect(ctx, url)
+	if err != nil {
+		c.fail("connect", "%s: %v", url, err)
+		return
+	}
+	defer conn.Close()
+	if up := c.cfg.Upstream; up.BindDN != "" {
+		if err := conn.Bind(up.BindDN, string(up.BindPassword)); err != nil {
+			c.fail("bind", "%s: %v", url, err)
+			return
+		}
+	}
+	c.kind()
+	c.limit(conn)
+	enabled := c.users(conn)
+	holder := c.secrets(conn, enabled)
+	c.stranger(ctx, url, "anonymous", "", "", holder)
+	if user != "" {
+		c.stranger(ctx, url, user, user, password, holder)
+	}
+}
+
+// kind prints what the servers say of themselves.
+func (c *check) kind() {
+	info := c.up.Info()
+	if !info.Read {
+		c.fail("directory", "the root DSE or the schema could not be read; may %s read them?", c.cfg.Upstream.BindDN)
+		return
+	}
+	c.ok("kind", "%s", strings.TrimSpace(fmt.Sprintf("%v %s", info.Kind, info.Vendor)))
+	if n := info.Lockout.MaxFailures; n > 0 {
+		forgotten := "never forgotten"
+		if info.Lockout.Interval > 0 {
+			forgotten = "forgotten after " + info.Lockout.Interval.String()
+		}
+		c.ok("lock-out", "after %d failures, %s; fallback.max_failures is %s", n, forgotten, c.cfg.Fallback.MaxFailures)
+	} else {
+		c.ok("lock-out", "none, or not readable for appbind; fallback.max_failures is %s", c.cfg.Fallback.MaxFailures)
+	}
+	if len(info.SecretsNames) == 0 {
+		c.fail("schema", "the directory's schema does not know %s; see contrib/schema", c.cfg.AppPasswords.Attribute)
+		return
+	}
+	c.ok("schema", "%s is known as %s", c.cfg.AppPasswords.Attribute, strings.Join(info.SecretsNames, ", "))
+}
+
+// limit finds the size limit for appbind's identity.
+func (c *check) limit(conn *ldap.Conn) {
+	for _, base := range c.cfg.Users.Bases {
+		r, err := conn.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, "(objectClass=*)", []string{"1.1"}, nil))
+		switch {
+		case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
+			c.warn("size limit", "%d entries per search for %s; lookups need no more than two", len(r.Entries), c.cfg.Upstream.BindDN)
+		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
+			c.fail("users.bases", "%s does not exist, or %s may not see it", base, c.cfg.Upstream.BindDN)
+		case err != nil:
+			c.fail("users.bases", "%s: %v", base, err)
+		default:
+			c.ok("size limit", "none met: %d entries below %s in one search", len(r.Entries), base)
+		}
+	}
+}
+
+// users counts what the filters match, and returns the filter of enabled users.
+func (c *check) users(conn *ldap.Conn) string {
+	all := c.cfg.Users.Filter
+	enabled := all
+	n, ok := c.count(conn, all)
+	if !ok {
+		return enabled
+	}
+	if n == 0 {
+		c.fail("users.filter", "no entry matches %s below users.bases", all)
+	} else {
+		c.ok("users.filter", "%d entries match %s", n, all)
+	}
+	if f := c.up.Info().EnabledFilter; f != "" && f != "none" {
+		enabled = "(&" + all + f + ")"
+		if m, ok := c.count(conn, enabled); ok {
+			c.ok("enabled_filter", "%d of them are enabled by %s", m, f)
+		}
+	} else {
+		c.ok("enabled_filter", "none: every user is enabled")
+	}
+	if f := c.cfg.Fallback.DenyFilter; f != "" {
+		if m, ok := c.count(conn, "(&"+enabled+f+")"); ok {
+			c.ok("deny_filter", "%d users may use app passwords only, by %s", m, f)
+		}
+	}
+	return enabled
+}
+
+// count counts entries below all bases.
+func (c *check) count(conn *ldap.Conn, filter string) (n int, ok bool) {
+	for _, base := range c.cfg.Users.Bases {
+		r, err := conn.SearchWithPaging(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, filter, []string{"1.1"}, nil), checkPage)
+		if err != nil {
+			c.fail("search", "%s below %s: %v", filter, base, err)
+			return 0, false
+		}
+		n += len(r.Entries)
+	}
+	return n, true
+}
+
+// secrets reads the attribute of one entry that has it, and returns that entry's DN.
+func (c *check) secrets(conn *ldap.Conn, users string) string {
+	attribute := c.cfg.AppPasswords.Attribute
+	for _, base := range c.cfg.Users.Bases {
+		filter := "(&" + users + "(" + attribute + "=*))"
+		r, err := conn.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 1, 0, false, filter, []string{attribute}, nil))
+		if err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) {
+			c.fail("secrets", "%s below %s: %v", filter, base, err)
+			return ""
+		}
+		if len(r.Entries) == 0 {
+			continue
+		}
+		e := r.Entries[0]
+		values := e.GetEqualFoldRawAttributeValues(attribute)
+		if len(values) == 0 {
+			c.fail("secrets", "%s: filters see %s, but its values are not readable for %s", e.DN, attribute, c.cfg.Upstream.BindDN)
+			return ""
+		}
+		usable := 0
+		for _, raw := range values {
+			if v := secrets.Parse(raw); v.Err == nil && v.Kind != secrets.Foreign {
+				usable++
+			}
+		}
+		c.ok("secrets", "read %d values of %s, %d of them usable: %s", len(values), attribute, usable, e.DN)
+		return e.DN
+	}
+	c.warn("secrets", "no user has a value of %s that %s can see; if one should, look at the access rules in contrib/schema", attribute, c.cfg.Upstream.BindDN)
+	return ""
+}
+
+// stranger tries to read the attribute as somebody who must not.
+func (c *check) stranger(ctx context.Context, url config.URL, who, dn, password, holder string) {
+	conn, err := c.connect(ctx, url)
+	if err != nil {
+		c.fail("connect", "%s: %v", url, err)
+		return
+	}
+	defer conn.Close()
+	targets := []string{holder}
+	if dn != "" {
+		if err := conn.Bind(dn, password); err != nil {
+			c.fail("access", "bind as %s: %v", dn, err)
+			return
+		}
+		targets = append(targets, dn)
+	}
+	attribute := c.cfg.AppPasswords.Attribute
+	for _, target := range targets {
+		if target == "" {
+			continue
+		}
+		if what := exposed(conn, target, attribute); what != "" {
+			c.fail("access", "%s can %s %s of %s; only appbind may: see the access rules in contrib/schema", who, what, attribute, target)
+			return
+		}
+	}
+	if holder == "" {
+		c.warn("access", "%s: not tried, as no user has a value yet; check again after the first app password", who)
+		return
+	}
+	c.ok("access", "%s cannot read %s", who, attribute)
+}
+
+// exposed says how the attribute of an entry shows; "" when it does not.
+func exposed(conn *ldap.Conn, dn, attribute string) string {
+	for _, probe := range []struct{ what, filter string }{
+		{"read", "(objectClass=*)"},
+		{"search by", "(" + attribute + "=*)"},
+	} {
+		r, err := conn.Search(ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false, probe.filter, []string{attribute}, nil))
+		if err != nil || len(r.Entries) == 0 {
+			continue
+		}
+		if probe.what == "search by" || len(r.Entries[0].GetEqualFoldRawAttributeValues(attribute)) > 0 {
+			return probe.what
+		}
+	}
+	return ""
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"appbind/auth"
+	"appbind/backend"
+	"appbind/backend/embedded"
+	"appbind/config"
+	"appbind/proxy"
+)
+
+// house is what outlives one configuration: the log, the memory of the
+// decision, the embedded directory, and upstreams that still have clients.
+type house struct {
+	log       *slog.Logger
+	level     *slog.LevelVar
+	memory    *auth.Memory
+	directory *embedded.Directory // nil where the upstream is not embedded
+	file      string              // what directory was loaded from
+	retired   sync.WaitGroup      // one for each upstream of an earlier configuration
+}
+
+// newHouse makes a house that logs to w.
+func newHouse(w io.Writer, cfg config.Log) *house {
+	h := &house{level: &slog.LevelVar{}, memory: auth.NewMemory(time.Now)}
+	h.setLevel(cfg)
+	options := &slog.HandlerOptions{Level: h.level}
+	var handler slog.Handler = slog.NewTextHandler(w, options)
+	if cfg.Format == "json" {
+		handler = slog.NewJSONHandler(w, options)
+	}
+	h.log = slog.New(handler)
+	return h
+}
+
+// setLevel takes the level over; config has checked it.
+func (h *house) setLevel(cfg config.Log) {
+	var level slog.Level
+	if level.UnmarshalText([]byte(cfg.Level)) == nil {
+		h.level.Set(level)
+	}
+}
+
+// build makes what serves cfg, the upstream started. The caller closes the upstream.
+func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, error) {
+	if cfg.Upstream.Embedded != h.file && h.directory != nil {
+		return proxy.Core{}, fmt.Errorf("upstream.embedded: a change needs a restart")
+	}
+	if err := h.embed(cfg); err != nil {
+		return proxy.Core{}, err
+	}
+	upstream, err := backend.New(cfg, h.log)
+	if err != nil {
+		return proxy.Core{}, err
+	}
+	upstream.Start(ctx)
+	return proxy.Core{Config: cfg, Upstream: upstream, Verifier: auth.New(cfg, upstream, h.memory, h.log)}, nil
+}
+
+// embed starts the embedded directory where cfg has one, and makes it the upstream.
+func (h *house) embed(cfg *config.Config) error {
+	if cfg.Upstream.Embedded == "" {
+		return nil
+	}
+	if h.directory == nil {
+		directory, err := embedded.Start(cfg.Upstream.Embedded, h.log)
+		if err != nil {
+			return err
+		}
+		h.directory, h.file = directory, cfg.Upstream.Embedded
+	}
+	url, err := config.ParseURL(h.directory.URL())
+	if err != nil {
+		return err
+	}
+	cfg.Upstream.URLs = []config.URL{url}
+	return nil
+}
+
+// retire closes an upstream when the last client that uses it has left.
+func (h *house) retire(u *backend.Upstream) {
+	h.retired.Go(u.Close)
+}
+
+// close ends what build started, the server and the current upstream being closed before.
+func (h *house) close() {
+	h.retired.Wait()
+	if h.directory != nil {
+		h.directory.Close()
+	}
+}
+
+// protectMemory keeps passwords in memory out of core dumps and away from
+// other processes of the same user.
+func protectMemory() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}

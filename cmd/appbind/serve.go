@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"appbind/config"
+	"appbind/proxy"
+)
+
+func serveCommand(s streams) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "serve -c FILE",
+		Short: "Serve LDAP clients",
+		Long: `Serve LDAP clients until SIGTERM or SIGINT; operations under way are finished
+first. SIGHUP reads the configuration and the certificates again: a file with
+mistakes is refused and the old one stays in force. No connection is dropped.
+The log goes to standard error.`,
+		Example: "  appbind serve -c /etc/appbind/appbind.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			return serve(c.Context(), newHouse(s.err, cfg.Log), cfg, hangup, nil)
+		},
+	}
+	configFlag(c, &file)
+	return c
+}
+
+// serve serves cfg until ctx ends, and reads cfg.File again on each hangup.
+// ready, if set, is called when clients are served.
+func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.Signal, ready func(*proxy.Server)) error {
+	if err := protectMemory(); err != nil {
+		h.log.Warn("memory could leave the process in a core dump", "err", err)
+	}
+	defer h.close()
+	core, err := h.build(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	server := proxy.New(core, h.log)
+	if err := server.Start(); err != nil {
+		core.Upstream.Close()
+		return err
+	}
+	h.log.Info("ready", "version", buildVersion(), "config", cfg.File)
+	if ready != nil {
+		ready(server)
+	}
+	for {
+		select {
+		case <-hangup:
+			core = h.reload(ctx, server, core)
+		case <-ctx.Done():
+			return h.stop(ctx, server, core)
+		}
+	}
+}
+
+// stop lets the operations under way end, for limits.drain at most.
+func (h *house) stop(ctx context.Context, server *proxy.Server, core proxy.Core) error {
+	h.log.Info("stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(core.Config.Limits.Drain))
+	defer cancel()
+	err := server.Shutdown(drain)
+	core.Upstream.Close()
+	h.log.Info("stopped")
+	return err
+}
+
+// reload brings the file's present contents into force and returns them, or
+// logs why it does not and returns what stays in force.
+func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core) proxy.Core {
+	cfg, err := config.Load(old.Config.File)
+	if err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		return old
+	}
+	core, err := h.build(ctx, cfg)
+	if err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		return old
+	}
+	if err := server.Reload(core); err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		core.Upstream.Close()
+		return old
+	}
+	h.setLevel(cfg.Log)
+	h.retire(old.Upstream)
+	h.log.Info("configuration reloaded", "config", cfg.File)
+	return core
+}

@@ -134,8 +134,8 @@ func systemClock() clock {
 }
 
 // New makes the upstream of a configuration. It connects to nothing; Start
-// does. Errors are those of files that cannot be read (ca, certificate,
-// bind_password_file) and of filters and DNs that cannot be understood.
+// does. Errors are those of files that cannot be read (ca, certificate) and of
+// filters and DNs that cannot be understood.
 func New(cfg *config.Config, log *slog.Logger) (*Upstream, error) {
 	d, err := newDialer(&cfg.Upstream)
 	if err != nil {
@@ -145,15 +145,11 @@ func New(cfg *config.Config, log *slog.Logger) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	password, err := servicePassword(&cfg.Upstream)
-	if err != nil {
-		return nil, err
-	}
 	u := &Upstream{cfg: cfg, log: log, clock: systemClock(), dialer: d, lookup: lookup,
 		surveying: make(chan struct{}, 1), resurvey: make(chan struct{}, 1), linksEnd: make(chan struct{}), absent: absentDN(cfg)}
 	u.stop, u.cancel = context.WithCancel(context.Background())
 	for i := range cfg.Upstream.URLs {
-		u.servers = append(u.servers, newServer(u, cfg.Upstream.URLs[i], password))
+		u.servers = append(u.servers, newServer(u, cfg.Upstream.URLs[i], []byte(cfg.Upstream.BindPassword)))
 	}
 	u.choose()
 	u.survey.Store(unsurveyed(cfg))

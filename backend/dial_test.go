@@ -233,7 +233,6 @@ func TestNewRefusesFiles(t *testing.T) {
 		"no such ca":        func(c *config.Config) { c.Upstream.CA = "/nonexistent/ca.pem" },
 		"ca without a cert": func(c *config.Config) { c.Upstream.CA = file(t, "ca.pem", []byte("nothing")) },
 		"no such cert":      func(c *config.Config) { c.Upstream.Certificate = "/nonexistent/cert.pem" },
-		"no such password":  func(c *config.Config) { c.Upstream.BindPassword, c.Upstream.BindPasswordFile = "", "/nonexistent/pw" },
 		"filter":            func(c *config.Config) { c.Users.Filter = "(((" },
 		"enabled filter":    func(c *config.Config) { c.Users.EnabledFilter = "nonsense" },
 		"base":              func(c *config.Config) { c.Users.Bases = []string{"nonsense"} },
@@ -247,13 +246,7 @@ func TestNewRefusesFiles(t *testing.T) {
 	}
 }
 
-func TestPasswordFile(t *testing.T) {
-	for content, want := range map[string]string{"pw": "pw", "pw\n": "pw", "pw\r\n": "pw", "pw\n\n": "pw\n", " pw ": " pw "} {
-		cfg := config.Upstream{BindPasswordFile: file(t, "pw", []byte(content))}
-		if got, err := servicePassword(&cfg); err != nil || string(got) != want {
-			t.Errorf("%q is read as %q, %v", content, got, err)
-		}
-	}
+func TestClosedLinkIsNotUnsent(t *testing.T) {
 	if errors.Is(errClosed, ErrNotSent) {
 		t.Error("a closed link must not look as if nothing was sent")
 	}

@@ -1,16 +1,13 @@
 package backend
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"appbind/config"
 	"appbind/wire"
 )
 
@@ -31,18 +28,6 @@ var errServiceBind = errors.New("the directory refused the bind as upstream.bind
 // ErrServiceBind reports whether an error comes from a refused bind as
 // upstream.bind_dn: a mistake of the configuration, not an outage.
 func ErrServiceBind(err error) bool { return errors.Is(err, errServiceBind) }
-
-// servicePassword is the password of bind_dn, from the configuration or its file.
-func servicePassword(cfg *config.Upstream) ([]byte, error) {
-	if cfg.BindPassword != "" || cfg.BindPasswordFile == "" {
-		return []byte(cfg.BindPassword), nil
-	}
-	b, err := os.ReadFile(cfg.BindPasswordFile)
-	if err != nil {
-		return nil, fmt.Errorf("upstream.bind_password_file: %w", err)
-	}
-	return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")), nil
-}
 
 // serviceLinks is the links to one server on which lookups run.
 type serviceLinks struct {

@@ -1,14 +1,11 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
-	"os"
 	"time"
 
 	"appbind/auth"
 	"appbind/backend"
-	"appbind/config"
 	"appbind/wire"
 )
 
@@ -57,6 +54,11 @@ func (c *conn) appSearch(m wire.Message, s wire.SearchRequest, root bool) (*refu
 	}
 	if !send {
 		return &refusal{}, nil // success, without an entry
+	}
+	// A name in own_entry_attributes may be an alias of the secrets attribute.
+	g := st.guard()
+	if r := g.filter(own.Filter, refuseRequest); r != nil {
+		return r, nil
 	}
 	return nil, c.serviceSearch(st, m, &own, &x)
 }
@@ -110,7 +112,10 @@ func (c *conn) appForward(m wire.Message) (*refusal, error) {
 // bound as appbind, for the user as whom the upstream then judges it. Without
 // the control the request would run as appbind, so the control is critical.
 func (c *conn) proxied(m wire.Message, s *wire.SearchRequest) (*refusal, error) {
-	if r := c.guarded(m); r != nil {
+	// Not the secrets attribute alone: nothing that holds a password is shown to such a session.
+	st := c.srv.state.Load()
+	g := st.own.guard(st.Upstream.Schema())
+	if r := g.request(m); r != nil {
 		return r, nil
 	}
 	controls, changed, r := stripIdentityControls(nil, m.Controls)
@@ -122,6 +127,7 @@ func (c *conn) proxied(m wire.Message, s *wire.SearchRequest) (*refusal, error) 
 	}
 	controls = wire.AppendControl(controls, oidProxiedAuthorization, true, c.sess.whoAmI())
 	q := c.newRequest(m)
+	q.rewrite.guard, q.rewrite.guarded = g, true
 	body := m.Body
 	if s != nil {
 		stripped, r := c.stripSearch(*s, &q.rewrite)
@@ -145,7 +151,7 @@ func (c *conn) proxied(m wire.Message, s *wire.SearchRequest) (*refusal, error) 
 
 // serviceLink is a link bound as appbind, for proxied authorization.
 func (st *state) serviceLink(ctx context.Context) (*backend.Link, error) {
-	a, link, err := st.Upstream.Bind(ctx, st.Config.Upstream.BindDN, st.servicePassword, nil)
+	a, link, err := st.Upstream.Bind(ctx, st.Config.Upstream.BindDN, auth.Password(st.Config.Upstream.BindPassword), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -154,23 +160,4 @@ func (st *state) serviceLink(ctx context.Context) (*backend.Link, error) {
 		return nil, &serviceBindError{a.Code}
 	}
 	return link, nil
-}
-
-// newServicePassword is the password of upstream.bind_dn, where proxied
-// authorization needs it.
-func newServicePassword(cfg *config.Config) (auth.Password, error) {
-	up := &cfg.Upstream
-	switch {
-	case cfg.AppPasswords.AfterBind != afterBindProxied:
-		return nil, nil
-	case up.BindPassword != "" || up.BindPasswordFile == "":
-		return auth.Password(up.BindPassword), nil
-	}
-	return readPassword(up.BindPasswordFile)
-}
-
-// readPassword reads a password file; a final newline is not part of the password.
-func readPassword(file string) (auth.Password, error) {
-	b, err := os.ReadFile(file)
-	return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")), err
 }

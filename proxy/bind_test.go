@@ -388,7 +388,7 @@ func TestExternalByUID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(cfg *config.Config) {
-				cfg.External = []config.External{{UID: &tc.uid, DN: serviceDN, PasswordFile: file}}
+				cfg.External = []config.External{{UID: &tc.uid, DN: serviceDN, Password: servicePW}}
 				l := cfg.Listeners[0]
 				l.URL = config.URL{Scheme: "ldapi", Address: filepath.Join(t.TempDir(), "s")}
 				cfg.Listeners = append(cfg.Listeners, l)

@@ -267,6 +267,8 @@ func (c *conn) goodbye(why error) {
 	c.dropLink()
 	err := c.w.Write(func(dst []byte) []byte { return wire.AppendNotice(dst, d.code, d.diagnostic) })
 	if err == nil {
+		// It may be in the hands of the link's reader, which was writing just then.
+		c.w.Wait()
 		c.linger()
 	}
 }

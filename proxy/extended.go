@@ -14,6 +14,16 @@ const (
 	oidPasswordModify = "1.3.6.1.4.1.4203.1.11.1" // RFC 3062
 )
 
+// refusedExtended are operations that are never forwarded, whoever asks.
+var refusedExtended = map[string]bool{
+	// It changes for good what a bind on the link means, and links are used again.
+	"1.2.840.113556.1.4.1781": true, // fast bind, of Active Directory
+	// It turns the roles of client and server round on the link.
+	"1.3.6.1.1.19": true, // LDAP Turn, RFC 4531
+	// It tries passwords, past the decision table.
+	"1.3.6.1.4.1.4203.666.6.5": true, // Verify Credentials, of OpenLDAP
+}
+
 // extended answers or forwards an extended request.
 func (c *conn) extended(m wire.Message) (*refusal, error) {
 	x, err := wire.DecodeExtended(m.Body)
@@ -34,6 +44,8 @@ func (c *conn) extended(m wire.Message) (*refusal, error) {
 		return refuseUnauthenticated, nil
 	case c.sess.kind == appPassword:
 		return refuseAppPassword, nil
+	case refusedExtended[string(x.Name)]:
+		return refuseOperation, nil
 	}
 	if r := c.guarded(m); r != nil {
 		return r, nil

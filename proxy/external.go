@@ -25,16 +25,13 @@ type externalRule struct {
 	login   *auth.ServiceLogin
 }
 
-// newExternalRules reads the rules and their password files.
+// newExternalRules reads the rules; config.Load has read their password files.
 func newExternalRules(list []config.External) ([]externalRule, error) {
 	var rules []externalRule
 	for _, e := range list {
-		password, err := readPassword(e.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("external: password_file: %w", err)
-		}
-		rule := externalRule{uid: e.UID, login: &auth.ServiceLogin{DN: e.DN, Password: password}}
+		rule := externalRule{uid: e.UID, login: &auth.ServiceLogin{DN: e.DN, Password: auth.Password(e.Password)}}
 		if e.Subject != "" {
+			var err error
 			if rule.subject, err = wire.ParseDN(e.Subject); err != nil {
 				return nil, fmt.Errorf("external: subject %q is not a DN", e.Subject)
 			}

@@ -43,6 +43,7 @@ var (
 	refuseGarbled         = &refusal{wire.ResultUnavailable, "the directory's answer was not understood"}
 	refuseContext         = &refusal{wire.ResultInvalidDNSyntax, "a context in this DN is malformed, or not accepted on this listener"}
 	refuseAppPassword     = &refusal{wire.ResultInsufficientAccessRights, "not allowed with an app password"}
+	refuseOperation       = &refusal{wire.ResultUnwillingToPerform, "this operation is not supported here"}
 	refuseControl         = &refusal{wire.ResultUnavailableCriticalExtension, "critical control not supported"}
 	refuseNoTLS           = &refusal{wire.ResultProtocolError, "StartTLS is not configured"}
 	refuseTLSActive       = &refusal{wire.ResultOperationsError, "TLS is active already"}

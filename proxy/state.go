@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 
-	"appbind/auth"
 	"appbind/config"
 	"appbind/wire"
 )
@@ -18,8 +16,6 @@ type state struct {
 	shared   bool            // see guard.shared
 	visible  map[string]bool // the keys of secrets_visible_to
 	external []externalRule
-	// servicePassword is that of upstream.bind_dn, for proxied authorization only.
-	servicePassword auth.Password
 }
 
 // newState derives the state of a core. previous lends its certificates where
@@ -42,9 +38,6 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 	var err error
 	if st.external, err = newExternalRules(cfg.External); err != nil {
 		return nil, err
-	}
-	if st.servicePassword, err = newServicePassword(cfg); err != nil {
-		return nil, fmt.Errorf("upstream.bind_password_file: %w", err)
 	}
 	if st.certs, err = newCertificates(cfg.TLS, previous.certs, log); err != nil {
 		return nil, err

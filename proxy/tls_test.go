@@ -327,10 +327,8 @@ func TestExternalByCertificate(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	certs.write(ca, certs.authority.PEM())
 	certs.files.ClientCA = ca
-	password := filepath.Join(t.TempDir(), "password")
-	certs.write(password, []byte(servicePW))
 	r := newRig(t, certs.ldaps, func(cfg *config.Config) {
-		cfg.External = []config.External{{Subject: "cn=mail", DN: serviceDN, PasswordFile: password}}
+		cfg.External = []config.External{{Subject: "cn=mail", DN: serviceDN, Password: servicePW}}
 	})
 	issue := func(a *fakeldap.Authority, subject string) tls.Certificate {
 		leaf, err := a.Issue(fakeldap.Leaf{Subject: subject})

@@ -7,12 +7,10 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"appbind/backend"
 	"appbind/config"
 	"appbind/secrets"
 )
-
-// checkPage is the page of searches that count.
-const checkPage = 500
 
 // directory looks at what the directory holds, through its first server.
 func (c *check) directory(ctx context.Context, user, password string) {
@@ -29,10 +27,14 @@ func (c *check) directory(ctx context.Context, user, password string) {
 			return
 		}
 	}
+	counts, err := c.up.Count(ctx)
+	if err != nil {
+		c.fail("directory", "%v", err)
+		return
+	}
 	c.kind()
-	c.limit(conn)
-	enabled := c.users(conn)
-	holder := c.secrets(conn, enabled)
+	c.users(counts)
+	holder := c.secrets(conn)
 	c.stranger(ctx, url, "anonymous", "", "", holder)
 	if user != "" {
 		c.stranger(ctx, url, user, user, password, holder)
@@ -63,70 +65,37 @@ func (c *check) kind() {
 	c.ok("schema", "%s is known as %s", c.cfg.AppPasswords.Attribute, strings.Join(info.SecretsNames, ", "))
 }
 
-// limit finds the size limit for appbind's identity.
-func (c *check) limit(conn *ldap.Conn) {
-	for _, base := range c.cfg.Users.Bases {
-		r, err := conn.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, "(objectClass=*)", []string{"1.1"}, nil))
-		switch {
-		case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
-			c.warn("size limit", "%d entries per search for %s; lookups need no more than two", len(r.Entries), c.cfg.Upstream.BindDN)
-		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
-			c.fail("users.bases", "%s does not exist, or %s may not see it", base, c.cfg.Upstream.BindDN)
-		case err != nil:
-			c.fail("users.bases", "%s: %v", base, err)
-		default:
-			c.ok("size limit", "none met: %d entries below %s in one search", len(r.Entries), base)
-		}
-	}
-}
-
-// users counts what the filters match, and returns the filter of enabled users.
-func (c *check) users(conn *ldap.Conn) string {
-	all := c.cfg.Users.Filter
-	enabled := all
-	n, ok := c.count(conn, all)
-	if !ok {
-		return enabled
-	}
-	if n == 0 {
-		c.fail("users.filter", "no entry matches %s below users.bases", all)
+// users tells what the filters match.
+func (c *check) users(n backend.Counts) {
+	least := ""
+	if n.SizeLimit {
+		least = "at least "
+		c.warn("size limit", "the server cuts long answers to %s short; lookups need no more than two entries", c.cfg.Upstream.BindDN)
 	} else {
-		c.ok("users.filter", "%d entries match %s", n, all)
+		c.ok("size limit", "none met")
 	}
-	if f := c.up.Info().EnabledFilter; f != "" && f != "none" {
-		enabled = "(&" + all + f + ")"
-		if m, ok := c.count(conn, enabled); ok {
-			c.ok("enabled_filter", "%d of them are enabled by %s", m, f)
-		}
-	} else {
+	if n.Users == 0 {
+		c.fail("users.filter", "no entry below users.bases matches %s, or %s may not see them", c.cfg.Users.Filter, c.cfg.Upstream.BindDN)
+		return
+	}
+	c.ok("users.filter", "%s%d entries match %s", least, n.Users, c.cfg.Users.Filter)
+	filter := c.up.Info().EnabledFilter
+	switch {
+	case filter == "" || filter == "none":
 		c.ok("enabled_filter", "none: every user is enabled")
+	case n.Eligible == 0:
+		c.fail("enabled_filter", "none of them is enabled by %s; may %s read the attribute in it?", filter, c.cfg.Upstream.BindDN)
+	default:
+		c.ok("enabled_filter", "%s%d of them are enabled by %s", least, n.Eligible, filter)
 	}
-	if f := c.cfg.Fallback.DenyFilter; f != "" {
-		if m, ok := c.count(conn, "(&"+enabled+f+")"); ok {
-			c.ok("deny_filter", "%d users may use app passwords only, by %s", m, f)
-		}
-	}
-	return enabled
-}
-
-// count counts entries below all bases.
-func (c *check) count(conn *ldap.Conn, filter string) (n int, ok bool) {
-	for _, base := range c.cfg.Users.Bases {
-		r, err := conn.SearchWithPaging(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, filter, []string{"1.1"}, nil), checkPage)
-		if err != nil {
-			c.fail("search", "%s below %s: %v", filter, base, err)
-			return 0, false
-		}
-		n += len(r.Entries)
-	}
-	return n, true
+	c.ok("app passwords", "%s%d enabled users have some", least, n.Readable)
 }
 
 // secrets reads the attribute of one entry that has it, and returns that entry's DN.
-func (c *check) secrets(conn *ldap.Conn, users string) string {
+func (c *check) secrets(conn *ldap.Conn) string {
 	attribute := c.cfg.AppPasswords.Attribute
+	filter := "(&" + c.cfg.Users.Filter + "(" + attribute + "=*))"
 	for _, base := range c.cfg.Users.Bases {
-		filter := "(&" + users + "(" + attribute + "=*))"
 		r, err := conn.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 1, 0, false, filter, []string{attribute}, nil))
 		if err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) {
 			c.fail("secrets", "%s below %s: %v", filter, base, err)

@@ -112,10 +112,12 @@ func (s *server) mayConnect() error {
 	return nil
 }
 
-// runAttempt connects and binds one service link, within connect_timeout.
+// runAttempt connects and binds one service link, within half of bind_timeout:
+// hashing a password can take a busy server a second, and a second server must fit in.
 func (sl *serviceSlot) runAttempt(s *server, a *attempt) {
 	defer s.up.workers.Done()
-	ctx, cancel := context.WithTimeout(s.up.stop, s.up.dialer.timeout)
+	limit := max(time.Duration(s.up.cfg.Upstream.BindTimeout)/2, s.up.dialer.timeout)
+	ctx, cancel := context.WithTimeout(s.up.stop, limit)
 	defer cancel()
 	a.link, a.err = s.connectService(ctx)
 	sl.mu.Lock()

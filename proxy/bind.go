@@ -34,7 +34,7 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.BindTimeout))
 	defer cancel()
 	up := &upstreamBinder{upstream: st.Upstream, controls: m.Controls}
-	request := c.authBind(st, p, &b)
+	request := c.authBind(st, p, &b, m.Controls)
 	d := st.Verifier.Verify(ctx, request, up)
 	// The buffer is read into again sooner or later; the password has no business in it until then.
 	clear(b.Password)
@@ -58,7 +58,7 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 }
 
 // authBind is the bind as the decision sees it.
-func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest) auth.Bind {
+func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest, controls []byte) auth.Bind {
 	request := auth.Bind{
 		Password: auth.Password(b.Password),
 		Secure:   c.secure(p),
@@ -70,11 +70,14 @@ func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest) auth.Bind {
 	}
 	name, _, uc, found, err := splitContext(b.Name)
 	switch {
-	case err != nil, found && !p.trustsContext():
+	case err != nil, found && !c.trustsContext():
 		request.ContextInvalid = true
 		name = b.Name
 	case found:
 		takeContext(&request.Client, &uc)
+	}
+	if c.trustsContext() {
+		takeTracking(&request.Client, controls)
 	}
 	request.Name = string(name)
 	if b.SASL {
@@ -86,6 +89,24 @@ func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest) auth.Bind {
 	return request
 }
 
+// trustsContext reports whether a context is believed: on a listener that is
+// told to, from a peer that is vouched for, by the unix socket's mode, by being
+// on this machine, or by a verified certificate. Anybody else could name any
+// address and service.
+func (c *conn) trustsContext() bool {
+	p := c.policy()
+	if p.Context != "trusted" {
+		return false
+	}
+	return c.certified || c.local(p)
+}
+
+// local reports whether the client is on this machine. Both ends of a way
+// through a proxy must be: the announced one and the socket's.
+func (c *conn) local(p *policy) bool {
+	return p.URL.Network() == "unix" || c.peer.IsLoopback() && c.hop.IsLoopback()
+}
+
 // secure reports whether a password may come over this connection.
 func (c *conn) secure(p *policy) bool {
 	switch {
@@ -94,8 +115,7 @@ func (c *conn) secure(p *policy) bool {
 	case p.Cleartext == "refuse":
 		return false
 	}
-	// Both ends of a way through a proxy must be here: the announced one and the socket's.
-	return c.peer.IsLoopback() && c.hop.IsLoopback()
+	return c.local(p)
 }
 
 // enterSession makes the client who its bind says. It was anonymous before.

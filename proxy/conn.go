@@ -68,6 +68,8 @@ type conn struct {
 	w    *wire.Writer // replaced by StartTLS only, when nothing is outstanding
 	peer netip.Addr   // who is connected to us, by a PROXY header where there is one; invalid on a unix socket
 	hop  netip.Addr   // the other end of the socket
+	// certified says that the client has shown a certificate of client_ca.
+	certified bool
 
 	sess session
 

@@ -135,7 +135,7 @@ func (uc *userContext) set(name, value string) error {
 		}
 	case "sid":
 		uc.Session = value
-		if len(value) > maxContextSession || !printable(value) {
+		if !isSession(value) {
 			return errContextSession
 		}
 	case "sec":
@@ -150,6 +150,9 @@ func (uc *userContext) set(name, value string) error {
 	}
 	return nil
 }
+
+// isSession reports whether a session ID can stand in a log line as it is.
+func isSession(s string) bool { return len(s) <= maxContextSession && printable(s) }
 
 // setAddress reads an address. A zone (fe80::1%eth0) means nothing outside of
 // the mail server's host.
@@ -275,7 +278,7 @@ func isAppbind(v []byte) bool {
 		if _, err := hex.Decode(b, v[1:]); err != nil {
 			return false
 		}
-		_, content, _, err := berElement(b)
+		_, content, _, err := wire.Element(b)
 		return err == nil && strings.EqualFold(string(content), "appbind")
 	}
 	if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
@@ -350,7 +353,7 @@ func stripFilterContext(dst, filter []byte) (out []byte, changed bool, err error
 
 // appendStripped appends one part of a filter.
 func appendStripped(dst, filter []byte, depth int) (out []byte, changed bool, err error) {
-	tag, content, rest, err := berElement(filter)
+	tag, content, rest, err := wire.Element(filter)
 	if err != nil || len(rest) != 0 || depth > wire.MaxNesting {
 		return dst, false, wire.ErrMalformed
 	}
@@ -358,7 +361,7 @@ func appendStripped(dst, filter []byte, depth int) (out []byte, changed bool, er
 	switch tag {
 	case filterAnd, filterOr, filterNot:
 	case filterEquality:
-		value = berOctetString
+		value = wire.TagOctetString
 	case filterExtensible:
 		value = filterMatchValue
 	default:
@@ -366,7 +369,7 @@ func appendStripped(dst, filter []byte, depth int) (out []byte, changed bool, er
 	}
 	start, n := len(dst), 0
 	for ; len(content) > 0; n++ {
-		part, body, rest, err := berElement(content)
+		part, body, rest, err := wire.Element(content)
 		if err != nil {
 			return dst, false, err
 		}
@@ -385,13 +388,13 @@ func appendStripped(dst, filter []byte, depth int) (out []byte, changed bool, er
 		changed = changed || c
 		content = rest
 	}
-	return closeBER(dst, start, tag), changed, nil
+	return wire.CloseElement(dst, start, tag), changed, nil
 }
 
 // appendWithoutContext appends an assertion value, without its context if it has one.
 func appendWithoutContext(dst []byte, tag byte, value []byte) (out []byte, changed bool) {
 	if rest, _, _, found, err := splitContext(value); found && err == nil {
-		return appendBER(dst, tag, rest), true
+		return wire.AppendElement(dst, tag, rest), true
 	}
-	return appendBER(dst, tag, value), false
+	return wire.AppendElement(dst, tag, value), false
 }

@@ -261,7 +261,7 @@ func TestStripFilterContextRefusesMalformed(t *testing.T) {
 	}
 	deep := compile(t, "(cn=x)")
 	for range wire.MaxNesting + 10 {
-		deep = appendBER(nil, filterNot, deep)
+		deep = wire.AppendElement(nil, filterNot, deep)
 	}
 	if _, _, err := stripFilterContext(nil, deep); err == nil {
 		t.Error("nested too deep: no error")

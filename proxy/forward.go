@@ -77,7 +77,7 @@ func isPersistent(controls []byte) bool {
 func (c *conn) stripDN(dn []byte) (rest, suffix []byte, r *refusal) {
 	rest, suffix, _, found, err := splitContext(dn)
 	switch {
-	case err != nil, found && !c.policy().trustsContext():
+	case err != nil, found && !c.trustsContext():
 		return nil, nil, refuseContext
 	case !found:
 		return dn, nil, nil
@@ -122,7 +122,7 @@ func (c *conn) stripCompare(m wire.Message) (body []byte, r *refusal, err error)
 	}
 	// The value may be a DN that we returned, as in a compare of member.
 	value, _, _, found, err := splitContext(x.Value)
-	found = found && err == nil && c.policy().trustsContext()
+	found = found && err == nil && c.trustsContext()
 	if suffix == nil && !found {
 		return nil, nil, nil
 	}

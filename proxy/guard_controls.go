@@ -52,7 +52,7 @@ func (g *guard) control(c wire.Control) *refusal {
 	case controlMatched:
 		return g.matchedValues(c.Value)
 	case controlPreRead, controlPostRead:
-		list, err := berWhole(c.Value, berSequence)
+		list, err := berWhole(c.Value, wire.TagSequence)
 		if err != nil {
 			return refuseControlValue
 		}
@@ -72,23 +72,23 @@ func (g *guard) control(c wire.Control) *refusal {
 // sortKeys checks the value of a sort control (RFC 2891 1.1):
 // SEQUENCE OF SEQUENCE { attributeType, orderingRule [0], reverseOrder [1] }.
 func (g *guard) sortKeys(value []byte) *refusal {
-	keys, err := berWhole(value, berSequence)
+	keys, err := berWhole(value, wire.TagSequence)
 	if err != nil || len(keys) == 0 {
 		return refuseControlValue
 	}
 	var key, name []byte
 	for len(keys) > 0 {
-		if key, keys, err = berExpect(keys, berSequence); err != nil {
+		if key, keys, err = wire.Expect(keys, wire.TagSequence); err != nil {
 			return refuseControlValue
 		}
-		if name, key, err = berExpect(key, berOctetString); err != nil || len(name) == 0 {
+		if name, key, err = wire.Expect(key, wire.TagOctetString); err != nil || len(name) == 0 {
 			return refuseControlValue
 		}
 		if g.hidden(name) {
 			return refuseSecrets
 		}
 		for len(key) > 0 {
-			if _, _, key, err = berElement(key); err != nil {
+			if _, _, key, err = wire.Element(key); err != nil {
 				return refuseControlValue
 			}
 		}
@@ -99,17 +99,17 @@ func (g *guard) sortKeys(value []byte) *refusal {
 // checkVLV checks the form of a virtual list view, which names no attribute: it
 // looks at the keys of the sort control beside it.
 func checkVLV(value []byte) *refusal {
-	content, err := berWhole(value, berSequence)
+	content, err := berWhole(value, wire.TagSequence)
 	if err != nil {
 		return refuseControlValue
 	}
 	for range 2 { // beforeCount, afterCount
-		if _, content, err = berExpect(content, berInteger); err != nil {
+		if _, content, err = wire.Expect(content, wire.TagInteger); err != nil {
 			return refuseControlValue
 		}
 	}
 	for n := 0; len(content) > 0 || n == 0; n++ { // target, contextID
-		if _, _, content, err = berElement(content); err != nil || n > 1 {
+		if _, _, content, err = wire.Element(content); err != nil || n > 1 {
 			return refuseControlValue
 		}
 	}
@@ -118,12 +118,12 @@ func checkVLV(value []byte) *refusal {
 
 // matchedValues checks a ValuesReturnFilter (RFC 3876 2), a SEQUENCE OF filter items.
 func (g *guard) matchedValues(value []byte) *refusal {
-	items, err := berWhole(value, berSequence)
+	items, err := berWhole(value, wire.TagSequence)
 	if err != nil || len(items) == 0 {
 		return refuseControlValue
 	}
 	for len(items) > 0 {
-		_, _, rest, err := berElement(items)
+		_, _, rest, err := wire.Element(items)
 		if err != nil {
 			return refuseControlValue
 		}
@@ -162,22 +162,22 @@ func (g *guard) selection(list []byte) *refusal {
 
 // deref checks a dereference control: SEQUENCE OF SEQUENCE { derefAttr, attributes SEQUENCE OF }.
 func (g *guard) deref(value []byte) *refusal {
-	specs, err := berWhole(value, berSequence)
+	specs, err := berWhole(value, wire.TagSequence)
 	if err != nil || len(specs) == 0 {
 		return refuseControlValue
 	}
 	var spec, name []byte
 	for len(specs) > 0 {
-		if spec, specs, err = berExpect(specs, berSequence); err != nil {
+		if spec, specs, err = wire.Expect(specs, wire.TagSequence); err != nil {
 			return refuseControlValue
 		}
-		if name, spec, err = berExpect(spec, berOctetString); err != nil || len(name) == 0 {
+		if name, spec, err = wire.Expect(spec, wire.TagOctetString); err != nil || len(name) == 0 {
 			return refuseControlValue
 		}
 		if g.hidden(name) {
 			return refuseSecrets
 		}
-		list, err := berWhole(spec, berSequence)
+		list, err := berWhole(spec, wire.TagSequence)
 		if err != nil {
 			return refuseControlValue
 		}
@@ -190,11 +190,11 @@ func (g *guard) deref(value []byte) *refusal {
 
 // attributeScope checks an attribute scoped query: SEQUENCE { sourceAttribute }.
 func (g *guard) attributeScope(value []byte) *refusal {
-	content, err := berWhole(value, berSequence)
+	content, err := berWhole(value, wire.TagSequence)
 	if err != nil {
 		return refuseControlValue
 	}
-	name, err := berWhole(content, berOctetString)
+	name, err := berWhole(content, wire.TagOctetString)
 	if err != nil || len(name) == 0 {
 		return refuseControlValue
 	}
@@ -205,16 +205,16 @@ func (g *guard) attributeScope(value []byte) *refusal {
 // AttributeDescription, BOOLEAN DEFAULT TRUE }. The number of entries that come
 // back is the number of values.
 func (g *guard) duplicates(value []byte) *refusal {
-	content, err := berWhole(value, berSequence)
+	content, err := berWhole(value, wire.TagSequence)
 	if err != nil {
 		return refuseControlValue
 	}
-	list, rest, err := berExpect(content, berSequence)
+	list, rest, err := wire.Expect(content, wire.TagSequence)
 	if err != nil {
 		return refuseControlValue
 	}
 	if len(rest) > 0 {
-		if _, err := berWhole(rest, berBoolean); err != nil {
+		if _, err := berWhole(rest, wire.TagBoolean); err != nil {
 			return refuseControlValue
 		}
 	}
@@ -311,7 +311,7 @@ func (g *guard) carried(c wire.Control) (value []byte, dirty bool, err error) {
 		if err != nil || !dirty {
 			return nil, false, err
 		}
-		return appendBER(nil, byte(wire.OpSearchResultEntry), out), true, nil
+		return wire.AppendElement(nil, byte(wire.OpSearchResultEntry), out), true, nil
 	case controlDeref:
 		return g.carriedDeref(c.Value)
 	}
@@ -323,20 +323,20 @@ const derefAttributes = 0xa0
 
 // carriedDeref cleans SEQUENCE OF SEQUENCE { derefAttr, derefVal, attrVals [0] OPTIONAL }.
 func (g *guard) carriedDeref(value []byte) (out []byte, dirty bool, err error) {
-	results, err := berWhole(value, berSequence)
+	results, err := berWhole(value, wire.TagSequence)
 	if err != nil {
 		return nil, false, err
 	}
 	for len(results) > 0 {
-		result, rest, err := berExpect(results, berSequence)
+		result, rest, err := wire.Expect(results, wire.TagSequence)
 		if err != nil {
 			return nil, false, err
 		}
 		raw := results[:len(results)-len(rest)]
 		results = rest
-		_, tail, err := berExpect(result, berOctetString)
+		_, tail, err := wire.Expect(result, wire.TagOctetString)
 		if err == nil {
-			_, tail, err = berExpect(tail, berOctetString)
+			_, tail, err = wire.Expect(tail, wire.TagOctetString)
 		}
 		if err != nil {
 			return nil, false, err
@@ -359,7 +359,7 @@ func (g *guard) carriedDeref(value []byte) (out []byte, dirty bool, err error) {
 			continue
 		}
 		dirty = true
-		out = appendBER(out, berSequence, appendBER(bytes.Clone(head), derefAttributes, cleaned))
+		out = wire.AppendElement(out, wire.TagSequence, wire.AppendElement(bytes.Clone(head), derefAttributes, cleaned))
 	}
-	return closeBER(out, 0, berSequence), dirty, nil
+	return wire.CloseElement(out, 0, wire.TagSequence), dirty, nil
 }

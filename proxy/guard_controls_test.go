@@ -14,10 +14,12 @@ func withControl(t testing.TB, oid string, value []byte) wire.Message {
 }
 
 // list is a SEQUENCE of strings.
-func list(s ...string) []byte { return appendBER(nil, berSequence, wire.AppendStrings(nil, s...)) }
+func list(s ...string) []byte {
+	return wire.AppendElement(nil, wire.TagSequence, wire.AppendStrings(nil, s...))
+}
 
 func vlv(target ...[]byte) []byte {
-	return sequence(slices.Concat([][]byte{appendBER(nil, berInteger, []byte{0}), appendBER(nil, berInteger, []byte{9})}, target)...)
+	return sequence(slices.Concat([][]byte{wire.AppendElement(nil, wire.TagInteger, []byte{0}), wire.AppendElement(nil, wire.TagInteger, []byte{9})}, target)...)
 }
 
 func TestGuardControlsNamingTheSecrets(t *testing.T) {
@@ -25,7 +27,7 @@ func TestGuardControlsNamingTheSecrets(t *testing.T) {
 	for _, name := range append(append([]string{"anySecret"}, spellings...), logNames...) {
 		for what, m := range map[string]wire.Message{
 			"sort":              withControl(t, "1.2.840.113556.1.4.473", sequence(list(name))),
-			"second sort key":   withControl(t, "1.2.840.113556.1.4.473", sequence(list("uid"), sequence(text(name), appendBER(nil, 0x81, []byte{0xff})))),
+			"second sort key":   withControl(t, "1.2.840.113556.1.4.473", sequence(list("uid"), sequence(text(name), wire.AppendElement(nil, 0x81, []byte{0xff})))),
 			"assertion":         withControl(t, "1.3.6.1.1.12", compile(t, "(&(uid=a)(!("+name+"=$app$*)))")),
 			"matched values":    withControl(t, "1.2.826.0.1.3344810.2.3", sequence(compile(t, "(uid=a)"), compile(t, "("+name+"=x*)"))),
 			"pre-read":          withControl(t, "1.3.6.1.1.13.1", list("uid", name)),
@@ -57,7 +59,7 @@ func TestGuardControlsTooWide(t *testing.T) {
 		{"post-read of an empty name", controlPostRead, list(""), refuseWide},
 		{"deref of all", controlDeref, sequence(sequence(text("member"), list())), refuseWide},
 		{"deref of *", controlDeref, sequence(sequence(text("member"), list("*"))), refuseWide},
-		{"duplicates of all", controlDuplicates, sequence(list(), appendBER(nil, berBoolean, []byte{0})), refuseWide},
+		{"duplicates of all", controlDuplicates, sequence(list(), wire.AppendElement(nil, wire.TagBoolean, []byte{0})), refuseWide},
 		{"matched values without a type", controlMatched, sequence(compile(t, "(:caseExactMatch:=$app$)")), refuseUntyped},
 		{"assertion without a type", controlAssertion, compile(t, "(|(uid=a)(:caseExactMatch:=$app$))"), refuseUntyped},
 		{"join", controlJoin, sequence(), refuseCarrier},
@@ -72,15 +74,15 @@ func TestGuardControlsTooWide(t *testing.T) {
 // goodControls are controls that pass.
 func goodControls(t testing.TB) map[string][]byte {
 	return map[string][]byte{
-		controlSort:       sequence(sequence(text("sn"), appendBER(nil, 0x80, []byte("2.5.13.3")), appendBER(nil, 0x81, []byte{0}))),
-		controlVLV:        vlv(appendBER(nil, 0x81, []byte("smith")), text("context")),
+		controlSort:       sequence(sequence(text("sn"), wire.AppendElement(nil, 0x80, []byte("2.5.13.3")), wire.AppendElement(nil, 0x81, []byte{0}))),
+		controlVLV:        vlv(wire.AppendElement(nil, 0x81, []byte("smith")), text("context")),
 		controlAssertion:  compile(t, "(&(uid=a)(entryCSN=x))"),
 		controlMatched:    sequence(compile(t, "(mail=*@example.org)"), compile(t, "(cn:caseExactMatch:=x)")),
 		controlPreRead:    list("uid", "sn;lang-de"),
 		controlPostRead:   list("entryUUID"),
 		controlDeref:      sequence(sequence(text("member"), list("uid", "mail"))),
 		controlASQ:        list("member"),
-		controlDuplicates: sequence(list("mail"), appendBER(nil, berBoolean, []byte{0xff})),
+		controlDuplicates: sequence(list("mail"), wire.AppendElement(nil, wire.TagBoolean, []byte{0xff})),
 	}
 }
 
@@ -91,7 +93,7 @@ func TestGuardControlsPass(t *testing.T) {
 			t.Errorf("%s: %+v", oid, r)
 		}
 	}
-	for _, value := range [][]byte{vlv(appendBER(nil, 0xa0, slices.Concat(appendBER(nil, berInteger, []byte{1}), appendBER(nil, berInteger, []byte{0}))))} {
+	for _, value := range [][]byte{vlv(wire.AppendElement(nil, 0xa0, slices.Concat(wire.AppendElement(nil, wire.TagInteger, []byte{1}), wire.AppendElement(nil, wire.TagInteger, []byte{0}))))} {
 		if r := testGuard.request(withControl(t, controlVLV, value)); r != nil {
 			t.Errorf("%x: %+v", value, r)
 		}
@@ -179,7 +181,7 @@ func attributeList(avas ...string) []byte {
 }
 
 func readEntryControl(oid string, avas ...string) []byte {
-	return wire.AppendControl(nil, oid, false, appendBER(nil, byte(wire.OpSearchResultEntry), entryBody(aliceDN, avas...)))
+	return wire.AppendControl(nil, oid, false, wire.AppendElement(nil, byte(wire.OpSearchResultEntry), entryBody(aliceDN, avas...)))
 }
 
 func derefControl(avas ...[]byte) []byte {
@@ -187,7 +189,7 @@ func derefControl(avas ...[]byte) []byte {
 	for _, a := range avas {
 		result := slices.Concat(text("member"), text(aliceDN))
 		if a != nil {
-			result = appendBER(result, 0xa0, a)
+			result = wire.AppendElement(result, 0xa0, a)
 		}
 		results = append(results, sequence(result)...)
 	}
@@ -209,8 +211,8 @@ func TestGuardResponseControls(t *testing.T) {
 		"deref, nothing left":  {derefControl(attributeList("appPassword=x")), derefControl([]byte{})},
 		"no entry":             {slices.Concat(paged, wire.AppendControl(nil, controlPreRead, false, text("appPassword"))), paged},
 		"no value":             {slices.Concat(wire.AppendControl(nil, controlPostRead, false, nil), paged), paged},
-		"entry cut off":        {slices.Concat(paged, wire.AppendControl(nil, controlPostRead, false, appendBER(nil, 0x64, []byte{4, 9}))), paged},
-		"malformed attributes": {slices.Concat(paged, wire.AppendControl(nil, controlPostRead, false, appendBER(nil, 0x64, slices.Concat(text(""), sequence([]byte{1, 1, 1}))))), paged},
+		"entry cut off":        {slices.Concat(paged, wire.AppendControl(nil, controlPostRead, false, wire.AppendElement(nil, 0x64, []byte{4, 9}))), paged},
+		"malformed attributes": {slices.Concat(paged, wire.AppendControl(nil, controlPostRead, false, wire.AppendElement(nil, 0x64, slices.Concat(text(""), sequence([]byte{1, 1, 1}))))), paged},
 		"malformed deref":      {slices.Concat(paged, wire.AppendControl(nil, controlDeref, false, sequence(sequence(text("member"))))), paged},
 		"deref with a tail":    {slices.Concat(paged, wire.AppendControl(nil, controlDeref, false, sequence(sequence(text("member"), text(aliceDN), text("x"))))), paged},
 		"deref of garbage":     {slices.Concat(paged, derefControl([]byte{1, 1, 1})), paged},

@@ -28,7 +28,7 @@ func (g *guard) entry(dst, body []byte) (out []byte, changed bool, err error) {
 	if err != nil {
 		return dst[:begin], false, err
 	}
-	return closeBER(dst, start, berSequence), true, nil
+	return wire.CloseElement(dst, start, wire.TagSequence), true, nil
 }
 
 // attributes is entry for a list of attributes alone.

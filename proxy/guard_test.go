@@ -80,13 +80,15 @@ func modifyDNBody(dn, rdn, superior string) []byte {
 }
 
 // sequence is a SEQUENCE of what is given.
-func sequence(parts ...[]byte) []byte { return appendBER(nil, berSequence, slices.Concat(parts...)) }
+func sequence(parts ...[]byte) []byte {
+	return wire.AppendElement(nil, wire.TagSequence, slices.Concat(parts...))
+}
 
-func text(s string) []byte { return appendBER(nil, berOctetString, []byte(s)) }
+func text(s string) []byte { return wire.AppendElement(nil, wire.TagOctetString, []byte(s)) }
 
 // change is the rest of a Modify or an Add: what it holds passes.
 func change() []byte {
-	return sequence(sequence(appendBER(nil, 0x0a, []byte{0}), sequence(text("appPassword"), []byte{0x31, 0})))
+	return sequence(sequence(wire.AppendElement(nil, 0x0a, []byte{0}), sequence(text("appPassword"), []byte{0x31, 0})))
 }
 
 func TestGuardRefusesFilters(t *testing.T) {
@@ -159,13 +161,13 @@ func passing(t testing.TB) map[string]wire.Message {
 		"value in a DN":    ask(wire.OpDelRequest, []byte("cn=appPassword,dc=org"), nil),
 		"compare":          ask(wire.OpCompareRequest, compareBody(aliceDN, "uid", "alice"), nil),
 		"modify of it":     ask(wire.OpModifyRequest, wire.AppendTarget(nil, []byte(aliceDN), change()), nil),
-		"add with it":      ask(wire.OpAddRequest, wire.AppendTarget(nil, []byte(aliceDN), sequence(sequence(text("appPassword"), appendBER(nil, 0x31, text("$app$x$y"))))), nil),
+		"add with it":      ask(wire.OpAddRequest, wire.AppendTarget(nil, []byte(aliceDN), sequence(sequence(text("appPassword"), wire.AppendElement(nil, 0x31, text("$app$x$y"))))), nil),
 		"delete":           ask(wire.OpDelRequest, []byte(aliceDN), nil),
 		"modifyDN":         ask(wire.OpModifyDNRequest, modifyDNBody(aliceDN, "uid=bob", "ou=people,dc=example,dc=org"), nil),
 		"password modify":  ask(wire.OpExtendedRequest, wire.AppendExtended(nil, "1.3.6.1.4.1.4203.1.11.1", sequence(text("x"))), nil),
 		"who am I":         ask(wire.OpExtendedRequest, wire.AppendExtended(nil, "1.3.6.1.4.1.4203.1.11.3", nil), nil),
 		"abandon":          ask(wire.OpAbandonRequest, []byte{1}, nil),
-		"paged, sorted":    ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), slices.Concat(wire.AppendControl(nil, "1.2.840.113556.1.4.319", true, sequence(appendBER(nil, berInteger, []byte{10}), text(""))), wire.AppendControl(nil, controlSort, false, sequence(sequence(text("sn")), sequence(text("givenName"), appendBER(nil, 0x80, []byte("2.5.13.3")), appendBER(nil, 0x81, []byte{0xff})))))),
+		"paged, sorted":    ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), slices.Concat(wire.AppendControl(nil, "1.2.840.113556.1.4.319", true, sequence(wire.AppendElement(nil, wire.TagInteger, []byte{10}), text(""))), wire.AppendControl(nil, controlSort, false, sequence(sequence(text("sn")), sequence(text("givenName"), wire.AppendElement(nil, 0x80, []byte("2.5.13.3")), wire.AppendElement(nil, 0x81, []byte{0xff})))))),
 		"unknown controls": ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), slices.Concat(wire.AppendControl(nil, "1.2.3.4", true, text("appPassword")), wire.AppendControl(nil, "2.16.840.1.113730.3.4.2", true, nil))),
 	}
 }

@@ -54,9 +54,6 @@ func newPolicy(lc config.Listener) *policy {
 	}
 }
 
-// trustsContext reports whether the context in DNs is believed.
-func (p *policy) trustsContext() bool { return p.Context == "trusted" }
-
 // disconnects reports whether a bind that cannot be decided ends the connection.
 func (p *policy) disconnects() bool { return p.OnUnavailable == "disconnect" }
 

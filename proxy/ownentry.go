@@ -149,7 +149,7 @@ func (o *ownEntry) search(s wire.SearchRequest, controls []byte, dn string) (out
 	case outcome == alwaysFalse:
 		return out, false, nil
 	case outcome == alwaysTrue:
-		filter = appendBER(nil, filterPresent, []byte("objectClass"))
+		filter = wire.AppendElement(nil, filterPresent, []byte("objectClass"))
 	}
 	selection, err := o.selection(s.Attributes)
 	if err != nil {
@@ -252,7 +252,7 @@ const (
 // number of NOTs as TRUE, which is the same (Undefined AND x, NOT Undefined and so on never
 // are TRUE, and x alone decides in Undefined OR x).
 func (o *ownEntry) appendFilter(dst, filter []byte, negated bool, depth int) ([]byte, outcome, error) {
-	tag, content, rest, err := berElement(filter)
+	tag, content, rest, err := wire.Element(filter)
 	if err != nil || len(rest) != 0 || depth > wire.MaxNesting {
 		return dst, 0, wire.ErrMalformed
 	}
@@ -267,7 +267,7 @@ func (o *ownEntry) appendFilter(dst, filter []byte, negated bool, depth int) ([]
 		if err != nil || v != dependsOnEntry {
 			return dst, not(v), err
 		}
-		return closeBER(dst, start, filterNot), dependsOnEntry, nil
+		return wire.CloseElement(dst, start, filterNot), dependsOnEntry, nil
 	}
 	return o.appendItem(dst, filter, negated)
 }
@@ -302,7 +302,7 @@ func (o *ownEntry) appendSet(dst []byte, tag byte, parts []byte, negated bool, d
 	start := len(dst)
 	result := neutral
 	for len(parts) > 0 {
-		_, _, rest, err := berElement(parts)
+		_, _, rest, err := wire.Element(parts)
 		if err != nil {
 			return dst, 0, err
 		}
@@ -321,7 +321,7 @@ func (o *ownEntry) appendSet(dst []byte, tag byte, parts []byte, negated bool, d
 	if result != dependsOnEntry {
 		return dst[:start], result, nil
 	}
-	return closeBER(dst, start, tag), dependsOnEntry, nil
+	return wire.CloseElement(dst, start, tag), dependsOnEntry, nil
 }
 
 func not(v outcome) outcome {

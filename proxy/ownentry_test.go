@@ -177,7 +177,7 @@ func compileAny(t testing.TB, filter string) []byte {
 
 // absolute replaces the two stand-ins.
 func absolute(t testing.TB, filter, and, or []byte) []byte {
-	tag, content, _, err := berElement(filter)
+	tag, content, _, err := wire.Element(filter)
 	switch {
 	case err != nil:
 		t.Fatal(err)
@@ -190,11 +190,11 @@ func absolute(t testing.TB, filter, and, or []byte) []byte {
 	}
 	var parts []byte
 	for len(content) > 0 {
-		_, _, rest, _ := berElement(content)
+		_, _, rest, _ := wire.Element(content)
 		parts = append(parts, absolute(t, content[:len(content)-len(rest)], and, or)...)
 		content = rest
 	}
-	return appendBER(nil, tag, parts)
+	return wire.AppendElement(nil, tag, parts)
 }
 
 func TestOwnEntryFilterWithoutObjectClass(t *testing.T) {
@@ -217,7 +217,7 @@ func TestOwnEntryFilterMalformed(t *testing.T) {
 	}
 	deep := compile(t, "(uid=a)")
 	for range wire.MaxNesting + 10 {
-		deep = appendBER(nil, filterNot, deep)
+		deep = wire.AppendElement(nil, filterNot, deep)
 	}
 	if _, send, r := testOwn.search(wire.SearchRequest{Base: []byte(aliceDN), Filter: deep}, nil, aliceDN); send || r != refuseRequest {
 		t.Errorf("nested too deep: %v %+v", send, r)
@@ -281,7 +281,7 @@ const (
 // evaluate is a filter's truth where items on cn have the truth that value
 // says, and all others are Undefined.
 func evaluate(t testing.TB, filter []byte, value map[string]truth) truth {
-	tag, content, _, err := berElement(filter)
+	tag, content, _, err := wire.Element(filter)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func evaluate(t testing.TB, filter []byte, value map[string]truth) truth {
 	}
 	least, most := isTrue, isFalse
 	for len(content) > 0 {
-		_, _, rest, _ := berElement(content)
+		_, _, rest, _ := wire.Element(content)
 		v := evaluate(t, content[:len(content)-len(rest)], value)
 		least, most = min(least, v), max(most, v)
 		content = rest
@@ -320,9 +320,9 @@ func randomFilter(r *rand.Rand, depth int) []byte {
 	tag, parts := byte(filterAnd), r.IntN(4)
 	switch n := r.IntN(8); {
 	case depth == 0 || n < 2:
-		return appendBER(nil, filterEquality, slices.Concat(text("cn"), text([]string{"a", "b"}[r.IntN(2)])))
+		return wire.AppendElement(nil, filterEquality, slices.Concat(text("cn"), text([]string{"a", "b"}[r.IntN(2)])))
 	case n < 4:
-		return appendBER(nil, filterEquality, slices.Concat(text("description"), text("x")))
+		return wire.AppendElement(nil, filterEquality, slices.Concat(text("description"), text("x")))
 	case n < 5:
 		tag, parts = filterNot, 1
 	case n < 6:
@@ -332,7 +332,7 @@ func randomFilter(r *rand.Rand, depth int) []byte {
 	for range parts {
 		content = append(content, randomFilter(r, depth-1)...)
 	}
-	return appendBER(nil, tag, content)
+	return wire.AppendElement(nil, tag, content)
 }
 
 // What is sent upstream selects the entry exactly when the client's filter, with

@@ -43,7 +43,7 @@ func (c *conn) stripSearch(s wire.SearchRequest, x *rewriter) (body []byte, r *r
 	if changed {
 		s.Base, x.suffix = base, copied(suffix)
 	}
-	if c.policy().trustsContext() {
+	if c.trustsContext() {
 		filter, ch, err := stripFilterContext(nil, s.Filter)
 		if err != nil {
 			return nil, refuseContext

@@ -120,6 +120,7 @@ func (c *conn) handshake() error {
 		return err
 	}
 	c.tls = t
+	c.certified = len(t.ConnectionState().VerifiedChains) > 0
 	c.useStream(t)
 	return nil
 }

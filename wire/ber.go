@@ -13,11 +13,11 @@ var (
 
 // Universal tags that LDAP uses (X.690 8.1.2; RFC 4511 5.1).
 const (
-	tagBoolean     = 0x01
-	tagInteger     = 0x02
-	tagOctetString = 0x04
+	TagBoolean     = 0x01
+	TagInteger     = 0x02
+	TagOctetString = 0x04
 	tagEnumerated  = 0x0a
-	tagSequence    = 0x30
+	TagSequence    = 0x30
 	tagSet         = 0x31
 )
 
@@ -25,11 +25,11 @@ const (
 // limit that we have, and Windows pads to exactly 4 (84 00 00 00 nn).
 const maxLengthOctets = 4
 
-// element splits b into its first element and what follows. Both length forms
+// Element splits b into its first element and what follows. Both length forms
 // are read, padded or not; the indefinite form (RFC 4511 5.1) and tags of more
 // than one octet, which LDAP does not have, are refused. content ends in its
 // capacity too: appending to it copies.
-func element(b []byte) (tag byte, content, rest []byte, err error) {
+func Element(b []byte) (tag byte, content, rest []byte, err error) {
 	if len(b) < 2 || b[0]&0x1f == 0x1f {
 		return 0, nil, nil, ErrMalformed
 	}
@@ -64,9 +64,9 @@ func longLength(b []byte) (n uint64, octets int, err error) {
 	return n, octets, nil
 }
 
-// expect is element with a demanded tag.
-func expect(b []byte, want byte) (content, rest []byte, err error) {
-	tag, content, rest, err := element(b)
+// Expect is Element with a demanded tag.
+func Expect(b []byte, want byte) (content, rest []byte, err error) {
+	tag, content, rest, err := Element(b)
 	if err == nil && tag != want {
 		err = ErrMalformed
 	}
@@ -122,8 +122,8 @@ func appendHeader(dst []byte, tag byte, n int) []byte {
 	return append(dst, 0x84, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 }
 
-// appendElement appends a whole element.
-func appendElement(dst []byte, tag byte, content []byte) []byte {
+// AppendElement appends a whole element.
+func AppendElement(dst []byte, tag byte, content []byte) []byte {
 	return append(appendHeader(dst, tag, len(content)), content...)
 }
 
@@ -152,9 +152,9 @@ func appendIntegerContent(dst []byte, v int32) []byte {
 	return dst
 }
 
-// closeElement turns what was appended since start into the contents of one
-// element with this tag. Nested elements are so built from the outside in.
-func closeElement(dst []byte, start int, tag byte) []byte {
+// CloseElement turns what was appended since start into the contents of one
+// Element with this tag. Nested elements are so built from the outside in.
+func CloseElement(dst []byte, start int, tag byte) []byte {
 	n := len(dst) - start
 	head := 1 + lengthOctets(n)
 	dst = append(dst, make([]byte, head)...)

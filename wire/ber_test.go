@@ -41,7 +41,7 @@ func TestElement(t *testing.T) {
 		{name: "long tag", in: "1f 81 01 61", bad: true},
 		{name: "long tag, context", in: "bf 01 00", bad: true},
 	} {
-		tag, content, rest, err := element(unhex(t, test.in))
+		tag, content, rest, err := Element(unhex(t, test.in))
 		if (err != nil) != test.bad {
 			t.Errorf("%s: error %v", test.name, err)
 			continue
@@ -79,11 +79,11 @@ func TestAppendInteger(t *testing.T) {
 		"020100": 0, "02017f": 127, "02020080": 128, "02027fff": 1<<15 - 1,
 		"0203008000": 1 << 15, "020400800000": 1 << 23, "02047fffffff": 1<<31 - 1,
 	} {
-		got := appendInteger(nil, tagInteger, v)
+		got := appendInteger(nil, TagInteger, v)
 		if hex.EncodeToString(got) != want {
 			t.Errorf("%d: %x, want %s", v, got, want)
 		}
-		content, _, err := expect(got, tagInteger)
+		content, _, err := Expect(got, TagInteger)
 		if back, err2 := boundedInteger(content); err != nil || err2 != nil || back != v || len(content) != integerSize(v) {
 			t.Errorf("%d comes back as %d (%v, %v)", v, back, err, err2)
 		}
@@ -96,15 +96,15 @@ func TestLengths(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, 127, 128, 255, 256, 65535, 65536, 1<<24 - 1, 1 << 24} {
 		content := bytes.Repeat([]byte{'x'}, n)
-		whole := appendElement([]byte("before"), tagOctetString, content)[6:]
+		whole := AppendElement([]byte("before"), TagOctetString, content)[6:]
 		if len(whole) != elementSize(n) {
 			t.Errorf("%d: size %d, elementSize says %d", n, len(whole), elementSize(n))
 		}
-		_, got, rest, err := element(whole)
+		_, got, rest, err := Element(whole)
 		if err != nil || len(rest) != 0 || !bytes.Equal(got, content) {
 			t.Errorf("%d: %d octets come back, %d rest, %v", n, len(got), len(rest), err)
 		}
-		closed := closeElement(append([]byte("before"), content...), 6, tagOctetString)
+		closed := CloseElement(append([]byte("before"), content...), 6, TagOctetString)
 		if string(closed[:6]) != "before" || !bytes.Equal(closed[6:], whole) {
 			t.Errorf("%d: closeElement differs from appendElement", n)
 		}

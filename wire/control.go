@@ -20,24 +20,24 @@ func EachControl(controls []byte, f func(c Control) bool) error {
 		if n == MaxControls {
 			return ErrMalformed
 		}
-		content, rest, err := expect(controls, tagSequence)
+		content, rest, err := Expect(controls, TagSequence)
 		if err != nil {
 			return err
 		}
 		end := len(controls) - len(rest)
 		c := Control{Raw: controls[:end:end]}
-		if c.OID, content, err = expect(content, tagOctetString); err != nil || len(c.OID) == 0 {
+		if c.OID, content, err = Expect(content, TagOctetString); err != nil || len(c.OID) == 0 {
 			return ErrMalformed
 		}
-		if len(content) > 0 && content[0] == tagBoolean {
+		if len(content) > 0 && content[0] == TagBoolean {
 			var critical []byte
-			if critical, content, err = expect(content, tagBoolean); err != nil || len(critical) != 1 {
+			if critical, content, err = Expect(content, TagBoolean); err != nil || len(critical) != 1 {
 				return ErrMalformed
 			}
 			c.Critical = critical[0] != 0
 		}
 		if len(content) > 0 {
-			if c.Value, content, err = expect(content, tagOctetString); err != nil || len(content) != 0 {
+			if c.Value, content, err = Expect(content, TagOctetString); err != nil || len(content) != 0 {
 				return ErrMalformed
 			}
 		}
@@ -53,12 +53,12 @@ func EachControl(controls []byte, f func(c Control) bool) error {
 // since Samba reads 0x01 as FALSE. A nil value is left out.
 func AppendControl(dst []byte, oid string, critical bool, value []byte) []byte {
 	start := len(dst)
-	dst = appendString(dst, tagOctetString, oid)
+	dst = appendString(dst, TagOctetString, oid)
 	if critical {
-		dst = appendBoolean(dst, tagBoolean, true)
+		dst = appendBoolean(dst, TagBoolean, true)
 	}
 	if value != nil {
-		dst = appendElement(dst, tagOctetString, value)
+		dst = AppendElement(dst, TagOctetString, value)
 	}
-	return closeElement(dst, start, tagSequence)
+	return CloseElement(dst, start, TagSequence)
 }

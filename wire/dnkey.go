@@ -95,12 +95,12 @@ var shortTypes = map[string]string{
 // berString is the text in the BER element of a hexadecimal value: an OCTET
 // STRING, or one of the string types whose octets are ASCII or UTF-8.
 func berString(v string) (string, bool) {
-	tag, content, rest, err := element([]byte(v))
+	tag, content, rest, err := Element([]byte(v))
 	if err != nil || len(rest) != 0 {
 		return "", false
 	}
 	switch tag {
-	case tagOctetString, 0x0c, 0x12, 0x13, 0x14, 0x16, 0x1a: // UTF8, Numeric, Printable, Teletex, IA5, Visible
+	case TagOctetString, 0x0c, 0x12, 0x13, 0x14, 0x16, 0x1a: // UTF8, Numeric, Printable, Teletex, IA5, Visible
 		return string(content), utf8.Valid(content)
 	}
 	return "", false

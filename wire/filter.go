@@ -61,7 +61,7 @@ func walkFilter(filter []byte, f func(FilterItem) bool) error {
 			depth--
 			continue
 		}
-		tag, content, rest, err := element(open[depth-1])
+		tag, content, rest, err := Element(open[depth-1])
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func walkFilter(filter []byte, f func(FilterItem) bool) error {
 
 // isOneElement reports whether b is one element and nothing else.
 func isOneElement(b []byte) bool {
-	_, _, rest, err := element(b)
+	_, _, rest, err := Element(b)
 	return err == nil && len(rest) == 0
 }
 
@@ -121,11 +121,11 @@ func filterItem(tag byte, content []byte) (item FilterItem, parts int, err error
 
 // assertion reads the contents of an AttributeValueAssertion (RFC 4511 4.1.6).
 func assertion(content []byte) (attribute, value []byte, err error) {
-	attribute, rest, err := expect(content, tagOctetString)
+	attribute, rest, err := Expect(content, TagOctetString)
 	if err != nil || len(attribute) == 0 {
 		return nil, nil, ErrMalformed
 	}
-	if value, rest, err = expect(rest, tagOctetString); err != nil || len(rest) != 0 {
+	if value, rest, err = Expect(rest, TagOctetString); err != nil || len(rest) != 0 {
 		return nil, nil, ErrMalformed
 	}
 	return attribute, value, nil
@@ -134,17 +134,17 @@ func assertion(content []byte) (attribute, value []byte, err error) {
 // substrings reads a SubstringFilter: at least one part, the initial one first
 // and the final one last (RFC 4511 4.5.1.7.2).
 func substrings(content []byte) (attribute []byte, parts int, err error) {
-	attribute, rest, err := expect(content, tagOctetString)
+	attribute, rest, err := Expect(content, TagOctetString)
 	if err != nil || len(attribute) == 0 {
 		return nil, 0, ErrMalformed
 	}
-	list, rest, err := expect(rest, tagSequence)
+	list, rest, err := Expect(rest, TagSequence)
 	if err != nil || len(rest) != 0 || len(list) == 0 {
 		return nil, 0, ErrMalformed
 	}
 	for ; len(list) > 0; parts++ {
 		var tag byte
-		if tag, _, list, err = element(list); err != nil {
+		if tag, _, list, err = Element(list); err != nil {
 			return nil, 0, err
 		}
 		switch {
@@ -164,23 +164,23 @@ func extensible(content []byte) (FilterItem, error) {
 	item := FilterItem{Tag: filterExtensible}
 	var err error
 	if len(content) > 0 && content[0] == extensibleRule {
-		if item.Rule, content, err = expect(content, extensibleRule); err != nil || len(item.Rule) == 0 {
+		if item.Rule, content, err = Expect(content, extensibleRule); err != nil || len(item.Rule) == 0 {
 			return item, ErrMalformed
 		}
 	}
 	if len(content) > 0 && content[0] == extensibleType {
-		if item.Attribute, content, err = expect(content, extensibleType); err != nil || len(item.Attribute) == 0 {
+		if item.Attribute, content, err = Expect(content, extensibleType); err != nil || len(item.Attribute) == 0 {
 			return item, ErrMalformed
 		}
 	}
 	if item.Rule == nil && item.Attribute == nil {
 		return item, ErrMalformed
 	}
-	if item.Value, content, err = expect(content, extensibleValue); err != nil {
+	if item.Value, content, err = Expect(content, extensibleValue); err != nil {
 		return item, err
 	}
 	if len(content) > 0 {
-		dn, rest, err := expect(content, extensibleDNAttributes)
+		dn, rest, err := Expect(content, extensibleDNAttributes)
 		if err != nil || len(dn) != 1 || len(rest) != 0 {
 			return item, ErrMalformed
 		}
@@ -207,18 +207,18 @@ func AppendExpandedFilter(dst, filter []byte, name string) ([]byte, error) {
 // appendExpanded appends a list of filters that walkFilter has passed, and so is at most MaxNesting deep.
 func appendExpanded(dst, list []byte, name string) []byte {
 	for len(list) > 0 {
-		tag, content, rest, err := element(list)
+		tag, content, rest, err := Element(list)
 		if err != nil {
 			panic("appbind: internal error: a filter that was checked does not parse")
 		}
 		start := len(dst)
 		switch tag {
 		case filterAnd, filterOr, filterNot:
-			dst = closeElement(appendExpanded(dst, content, name), start, tag)
+			dst = CloseElement(appendExpanded(dst, content, name), start, tag)
 		case filterPresent:
 			dst = append(dst, list[:len(list)-len(rest)]...)
 		default:
-			dst = closeElement(appendExpandedItem(dst, tag, content, name), start, tag)
+			dst = CloseElement(appendExpandedItem(dst, tag, content, name), start, tag)
 		}
 		list = rest
 	}
@@ -229,7 +229,7 @@ func appendExpanded(dst, list []byte, name string) []byte {
 // what follows the attribute description, or the [3] of an extensible match.
 func appendExpandedItem(dst []byte, filter byte, content []byte, name string) []byte {
 	for first := true; len(content) > 0; first = false {
-		tag, part, rest, err := element(content)
+		tag, part, rest, err := Element(content)
 		if err != nil {
 			panic("appbind: internal error: a filter that was checked does not parse")
 		}
@@ -237,18 +237,18 @@ func appendExpandedItem(dst []byte, filter byte, content []byte, name string) []
 		switch {
 		case filter == filterExtensible && tag != extensibleValue, filter != filterExtensible && first:
 			dst = append(dst, content[:len(content)-len(rest)]...)
-		case tag == tagSequence:
+		case tag == TagSequence:
 			for len(part) > 0 {
 				var sub []byte
 				at := len(dst)
-				if tag, sub, part, err = element(part); err != nil {
+				if tag, sub, part, err = Element(part); err != nil {
 					panic("appbind: internal error: a filter that was checked does not parse")
 				}
-				dst = closeElement(appendReplaced(dst, sub, name), at, tag)
+				dst = CloseElement(appendReplaced(dst, sub, name), at, tag)
 			}
-			dst = closeElement(dst, start, tagSequence)
+			dst = CloseElement(dst, start, TagSequence)
 		default:
-			dst = closeElement(appendReplaced(dst, part, name), start, tag)
+			dst = CloseElement(appendReplaced(dst, part, name), start, tag)
 		}
 		content = rest
 	}
@@ -280,5 +280,5 @@ func AppendAnd(dst []byte, filters ...[]byte) []byte {
 	if n < 2 {
 		return dst
 	}
-	return closeElement(dst, start, filterAnd)
+	return CloseElement(dst, start, filterAnd)
 }

@@ -126,21 +126,21 @@ func TestFilterEncodings(t *testing.T) {
 
 // nested is an item within depth-1 nots.
 func nested(depth int) []byte {
-	f := appendElement(nil, filterPresent, []byte("a"))
+	f := AppendElement(nil, filterPresent, []byte("a"))
 	for range depth - 1 {
-		f = appendElement(nil, filterNot, f)
+		f = AppendElement(nil, filterNot, f)
 	}
 	return f
 }
 
 func TestFilterLimits(t *testing.T) {
 	t.Parallel()
-	item := appendElement(nil, filterPresent, []byte("a"))
-	wide := func(nodes int) []byte { return appendElement(nil, filterOr, bytes.Repeat(item, nodes-1)) }
+	item := AppendElement(nil, filterPresent, []byte("a"))
+	wide := func(nodes int) []byte { return AppendElement(nil, filterOr, bytes.Repeat(item, nodes-1)) }
 	parts := func(n int) []byte { // the item and its n-1 parts
-		content := appendString(nil, tagOctetString, "a")
+		content := appendString(nil, TagOctetString, "a")
 		list := bytes.Repeat([]byte{substringAny, 1, 'x'}, n-1)
-		return appendElement(nil, filterSubstrings, appendElement(content, tagSequence, list))
+		return AppendElement(nil, filterSubstrings, AppendElement(content, TagSequence, list))
 	}
 	for _, test := range []struct {
 		name string

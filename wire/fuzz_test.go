@@ -23,7 +23,7 @@ func seeds(t testing.TB) [][]byte {
 	compare := CompareRequest{DN: []byte("dc=x"), Attribute: []byte("cn"), Value: []byte("v")}
 	rename := ModifyDNRequest{DN: []byte("cn=a,dc=x"), NewRDN: []byte("cn=b"), NewSuperior: []byte("dc=y")}
 	attribute := AppendAttribute(nil, "cn", []byte("a"), []byte("b"))
-	change := closeElement(append([]byte{tagEnumerated, 1, 2}, attribute...), 0, tagSequence)
+	change := CloseElement(append([]byte{tagEnumerated, 1, 2}, attribute...), 0, TagSequence)
 	entry := SearchEntry{DN: []byte("cn=a"), Attributes: attribute}
 	controls := AppendControl(AppendControl(nil, "1.2.840.113556.1.4.319", true, []byte("v")), "1.2.3", false, nil)
 	return [][]byte{
@@ -31,8 +31,8 @@ func seeds(t testing.TB) [][]byte {
 		message(1, OpBindRequest, unhex(t, "02 01 03 04 00 a3 06 04 01 58 04 01 63"), controls),
 		message(1, OpUnbindRequest, nil, nil),
 		message(200, OpSearchRequest, search.Append(nil), controls),
-		message(2, OpModifyRequest, AppendTarget(nil, []byte("cn=a"), appendElement(nil, tagSequence, change)), nil),
-		message(2, OpAddRequest, AppendTarget(nil, []byte("cn=a"), appendElement(nil, tagSequence, attribute)), nil),
+		message(2, OpModifyRequest, AppendTarget(nil, []byte("cn=a"), AppendElement(nil, TagSequence, change)), nil),
+		message(2, OpAddRequest, AppendTarget(nil, []byte("cn=a"), AppendElement(nil, TagSequence, attribute)), nil),
 		message(2, OpDelRequest, []byte("cn=a"), []byte{}),
 		message(2, OpModifyDNRequest, rename.Append(nil), nil),
 		message(2, OpCompareRequest, compare.Append(nil), nil),
@@ -279,7 +279,7 @@ func compareDN(t *testing.T, s string, dn DN, theirs *ldap.DN) {
 				if strings.HasPrefix(their.Value, "#") || their.Value == "" {
 					continue // go-ldap takes " #..." for text, and loses constructed values
 				}
-				_, content, _, _ := element([]byte(a.Value))
+				_, content, _, _ := Element([]byte(a.Value))
 				value = string(content)
 			}
 			if value != their.Value || !strings.HasSuffix(their.Type, a.Type) {

@@ -66,11 +66,11 @@ type Message struct {
 // and the controls are not looked into; see Message.ValidateRequest.
 func Parse(raw []byte) (Message, error) {
 	m := Message{Raw: raw}
-	content, rest, err := expect(raw, tagSequence)
+	content, rest, err := Expect(raw, TagSequence)
 	if err != nil || len(rest) != 0 {
 		return m, ErrMalformed
 	}
-	id, rest, err := expect(content, tagInteger)
+	id, rest, err := Expect(content, TagInteger)
 	if err != nil {
 		return m, err
 	}
@@ -78,7 +78,7 @@ func Parse(raw []byte) (Message, error) {
 		return m, err
 	}
 	m.opStart = len(raw) - len(rest)
-	tag, body, rest, err := element(rest)
+	tag, body, rest, err := Element(rest)
 	if err != nil {
 		return m, err
 	}
@@ -86,7 +86,7 @@ func Parse(raw []byte) (Message, error) {
 	if len(rest) == 0 {
 		return m, nil
 	}
-	m.Controls, rest, err = expect(rest, tagControls)
+	m.Controls, rest, err = Expect(rest, tagControls)
 	if err != nil || len(rest) != 0 {
 		return m, ErrMalformed
 	}
@@ -96,8 +96,8 @@ func Parse(raw []byte) (Message, error) {
 // AppendTo appends the message with another message ID. Operation and controls are copied as they are.
 func (m Message) AppendTo(dst []byte, id int32) []byte {
 	tail := m.Raw[m.opStart:]
-	dst = appendHeader(dst, tagSequence, 2+integerSize(id)+len(tail))
-	dst = appendInteger(dst, tagInteger, id)
+	dst = appendHeader(dst, TagSequence, 2+integerSize(id)+len(tail))
+	dst = appendInteger(dst, TagInteger, id)
 	return append(dst, tail...)
 }
 
@@ -108,11 +108,11 @@ func AppendMessage(dst []byte, id int32, op Op, body, controls []byte) []byte {
 	if controls != nil {
 		n += elementSize(len(controls))
 	}
-	dst = appendHeader(dst, tagSequence, n)
-	dst = appendInteger(dst, tagInteger, id)
-	dst = appendElement(dst, byte(op), body)
+	dst = appendHeader(dst, TagSequence, n)
+	dst = appendInteger(dst, TagInteger, id)
+	dst = AppendElement(dst, byte(op), body)
 	if controls != nil {
-		dst = appendElement(dst, tagControls, controls)
+		dst = AppendElement(dst, tagControls, controls)
 	}
 	return dst
 }

@@ -87,7 +87,7 @@ func TestAppendToKeepsTheOperation(t *testing.T) {
 func TestPartsDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	var s SearchRequest
-	s.Filter = appendElement(nil, filterPresent, []byte("objectClass"))
+	s.Filter = AppendElement(nil, filterPresent, []byte("objectClass"))
 	s.Attributes = AppendStrings(nil, "a", "b")
 	controls := AppendControl(AppendControl(nil, "1.2.3", false, nil), "1.2.4", true, []byte("v"))
 	stream := append(message(1, OpSearchRequest, s.Append(nil), controls), message(2, OpUnbindRequest, nil, nil)...)

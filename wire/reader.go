@@ -140,7 +140,7 @@ func frameSize(b []byte, limit int) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	if b[0] != tagSequence {
+	if b[0] != TagSequence {
 		return 0, ErrMalformed
 	}
 	if len(b) < 2 {

@@ -35,7 +35,7 @@ const (
 // DecodeBind reads the body of a BindRequest.
 func DecodeBind(body []byte) (BindRequest, error) {
 	var b BindRequest
-	version, rest, err := expect(body, tagInteger)
+	version, rest, err := Expect(body, TagInteger)
 	if err != nil {
 		return b, err
 	}
@@ -44,10 +44,10 @@ func DecodeBind(body []byte) (BindRequest, error) {
 		return b, ErrMalformed
 	}
 	b.Version = int(v)
-	if b.Name, rest, err = expect(rest, tagOctetString); err != nil {
+	if b.Name, rest, err = Expect(rest, TagOctetString); err != nil {
 		return b, err
 	}
-	tag, content, rest, err := element(rest)
+	tag, content, rest, err := Element(rest)
 	if err != nil || len(rest) != 0 {
 		return b, ErrMalformed
 	}
@@ -58,11 +58,11 @@ func DecodeBind(body []byte) (BindRequest, error) {
 	b.SASL = true
 	switch {
 	case tag == tagSASL:
-		if b.Mechanism, rest, err = expect(content, tagOctetString); err != nil {
+		if b.Mechanism, rest, err = Expect(content, TagOctetString); err != nil {
 			return b, err
 		}
 		if len(rest) > 0 {
-			if b.Credentials, rest, err = expect(rest, tagOctetString); err != nil || len(rest) != 0 {
+			if b.Credentials, rest, err = Expect(rest, TagOctetString); err != nil || len(rest) != 0 {
 				return b, ErrMalformed
 			}
 		}
@@ -75,9 +75,9 @@ func DecodeBind(body []byte) (BindRequest, error) {
 
 // AppendSimpleBind appends the body of a version 3 simple bind.
 func AppendSimpleBind(dst []byte, name string, password []byte) []byte {
-	dst = appendInteger(dst, tagInteger, 3)
-	dst = appendString(dst, tagOctetString, name)
-	return appendElement(dst, tagSimple, password)
+	dst = appendInteger(dst, TagInteger, 3)
+	dst = appendString(dst, TagOctetString, name)
+	return AppendElement(dst, tagSimple, password)
 }
 
 // appendString is appendElement for a string.
@@ -102,7 +102,7 @@ type SearchRequest struct {
 // DecodeSearch reads the body of a SearchRequest. The filter is not looked into.
 func DecodeSearch(body []byte) (SearchRequest, error) {
 	var s SearchRequest
-	base, rest, err := expect(body, tagOctetString)
+	base, rest, err := Expect(body, TagOctetString)
 	if err != nil {
 		return s, err
 	}
@@ -122,18 +122,18 @@ func DecodeSearch(body []byte) (SearchRequest, error) {
 	if s.TimeLimit, rest, err = limitInteger(rest); err != nil {
 		return s, err
 	}
-	types, rest, err := expect(rest, tagBoolean)
+	types, rest, err := Expect(rest, TagBoolean)
 	if err != nil || len(types) != 1 {
 		return s, ErrMalformed
 	}
 	s.TypesOnly = types[0] != 0
 	filter := rest
-	if _, _, rest, err = element(rest); err != nil {
+	if _, _, rest, err = Element(rest); err != nil {
 		return s, err
 	}
 	end := len(filter) - len(rest)
 	s.Filter = filter[:end:end]
-	if s.Attributes, rest, err = expect(rest, tagSequence); err != nil || len(rest) != 0 {
+	if s.Attributes, rest, err = Expect(rest, TagSequence); err != nil || len(rest) != 0 {
 		return s, ErrMalformed
 	}
 	return s, nil
@@ -141,14 +141,14 @@ func DecodeSearch(body []byte) (SearchRequest, error) {
 
 // Append appends the body of the search.
 func (s *SearchRequest) Append(dst []byte) []byte {
-	dst = appendElement(dst, tagOctetString, s.Base)
+	dst = AppendElement(dst, TagOctetString, s.Base)
 	dst = appendInteger(dst, tagEnumerated, int32(s.Scope))
 	dst = appendInteger(dst, tagEnumerated, int32(s.Deref))
-	dst = appendInteger(dst, tagInteger, s.SizeLimit)
-	dst = appendInteger(dst, tagInteger, s.TimeLimit)
-	dst = appendBoolean(dst, tagBoolean, s.TypesOnly)
+	dst = appendInteger(dst, TagInteger, s.SizeLimit)
+	dst = appendInteger(dst, TagInteger, s.TimeLimit)
+	dst = appendBoolean(dst, TagBoolean, s.TypesOnly)
 	dst = append(dst, s.Filter...)
-	return appendElement(dst, tagSequence, s.Attributes)
+	return AppendElement(dst, TagSequence, s.Attributes)
 }
 
 func appendBoolean(dst []byte, tag byte, v bool) []byte {
@@ -160,7 +160,7 @@ func appendBoolean(dst []byte, tag byte, v bool) []byte {
 
 // enumerated reads an ENUMERATED in 0..most.
 func enumerated(b []byte, most int32) (int, []byte, error) {
-	content, rest, err := expect(b, tagEnumerated)
+	content, rest, err := Expect(b, tagEnumerated)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -173,7 +173,7 @@ func enumerated(b []byte, most int32) (int, []byte, error) {
 
 // limitInteger reads an INTEGER in 0..2^31-1.
 func limitInteger(b []byte) (int32, []byte, error) {
-	content, rest, err := expect(b, tagInteger)
+	content, rest, err := Expect(b, TagInteger)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -184,7 +184,7 @@ func limitInteger(b []byte) (int32, []byte, error) {
 // EachString calls f for each OCTET STRING in list, until f returns false.
 func EachString(list []byte, f func(s []byte) bool) error {
 	for len(list) > 0 {
-		s, rest, err := expect(list, tagOctetString)
+		s, rest, err := Expect(list, TagOctetString)
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func EachString(list []byte, f func(s []byte) bool) error {
 // AppendStrings appends OCTET STRINGs, such as an attribute selection.
 func AppendStrings(dst []byte, list ...string) []byte {
 	for _, s := range list {
-		dst = appendString(dst, tagOctetString, s)
+		dst = appendString(dst, TagOctetString, s)
 	}
 	return dst
 }
@@ -210,11 +210,11 @@ type CompareRequest struct{ DN, Attribute, Value []byte }
 // DecodeCompare reads the body of a CompareRequest.
 func DecodeCompare(body []byte) (CompareRequest, error) {
 	var c CompareRequest
-	dn, rest, err := expect(body, tagOctetString)
+	dn, rest, err := Expect(body, TagOctetString)
 	if err != nil {
 		return c, err
 	}
-	ava, rest, err := expect(rest, tagSequence)
+	ava, rest, err := Expect(rest, TagSequence)
 	if err != nil || len(rest) != 0 {
 		return c, ErrMalformed
 	}
@@ -225,11 +225,11 @@ func DecodeCompare(body []byte) (CompareRequest, error) {
 
 // Append appends the body of the compare.
 func (c *CompareRequest) Append(dst []byte) []byte {
-	dst = appendElement(dst, tagOctetString, c.DN)
+	dst = AppendElement(dst, TagOctetString, c.DN)
 	start := len(dst)
-	dst = appendElement(dst, tagOctetString, c.Attribute)
-	dst = appendElement(dst, tagOctetString, c.Value)
-	return closeElement(dst, start, tagSequence)
+	dst = AppendElement(dst, TagOctetString, c.Attribute)
+	dst = AppendElement(dst, TagOctetString, c.Value)
+	return CloseElement(dst, start, TagSequence)
 }
 
 // ModifyDNRequest is RFC 4511 4.9.
@@ -246,21 +246,21 @@ const tagNewSuperior = 0x80
 // DecodeModifyDN reads the body of a ModifyDNRequest.
 func DecodeModifyDN(body []byte) (ModifyDNRequest, error) {
 	var m ModifyDNRequest
-	dn, rest, err := expect(body, tagOctetString)
+	dn, rest, err := Expect(body, TagOctetString)
 	if err != nil {
 		return m, err
 	}
 	m.DN = dn
-	if m.NewRDN, rest, err = expect(rest, tagOctetString); err != nil {
+	if m.NewRDN, rest, err = Expect(rest, TagOctetString); err != nil {
 		return m, err
 	}
-	del, rest, err := expect(rest, tagBoolean)
+	del, rest, err := Expect(rest, TagBoolean)
 	if err != nil || len(del) != 1 {
 		return m, ErrMalformed
 	}
 	m.DeleteOldRDN = del[0] != 0
 	if len(rest) > 0 {
-		if m.NewSuperior, rest, err = expect(rest, tagNewSuperior); err != nil || len(rest) != 0 {
+		if m.NewSuperior, rest, err = Expect(rest, tagNewSuperior); err != nil || len(rest) != 0 {
 			return m, ErrMalformed
 		}
 	}
@@ -269,22 +269,22 @@ func DecodeModifyDN(body []byte) (ModifyDNRequest, error) {
 
 // Append appends the body of the request.
 func (m *ModifyDNRequest) Append(dst []byte) []byte {
-	dst = appendElement(dst, tagOctetString, m.DN)
-	dst = appendElement(dst, tagOctetString, m.NewRDN)
-	dst = appendBoolean(dst, tagBoolean, m.DeleteOldRDN)
+	dst = AppendElement(dst, TagOctetString, m.DN)
+	dst = AppendElement(dst, TagOctetString, m.NewRDN)
+	dst = appendBoolean(dst, TagBoolean, m.DeleteOldRDN)
 	if m.NewSuperior != nil {
-		dst = appendElement(dst, tagNewSuperior, m.NewSuperior)
+		dst = AppendElement(dst, tagNewSuperior, m.NewSuperior)
 	}
 	return dst
 }
 
 // DecodeTarget reads the DN that a Modify or an Add begins with, and returns
 // what follows it, unread. The body of a Delete is its DN as it stands.
-func DecodeTarget(body []byte) (dn, rest []byte, err error) { return expect(body, tagOctetString) }
+func DecodeTarget(body []byte) (dn, rest []byte, err error) { return Expect(body, TagOctetString) }
 
 // AppendTarget is the reverse of DecodeTarget.
 func AppendTarget(dst, dn, rest []byte) []byte {
-	return append(appendElement(dst, tagOctetString, dn), rest...)
+	return append(AppendElement(dst, TagOctetString, dn), rest...)
 }
 
 // DecodeAbandon reads the body of an AbandonRequest: the message ID of the operation to give up.
@@ -310,13 +310,13 @@ const (
 // DecodeExtended reads the body of an ExtendedRequest.
 func DecodeExtended(body []byte) (ExtendedRequest, error) {
 	var x ExtendedRequest
-	name, rest, err := expect(body, tagRequestName)
+	name, rest, err := Expect(body, tagRequestName)
 	if err != nil || len(name) == 0 {
 		return x, ErrMalformed
 	}
 	x.Name = name
 	if len(rest) > 0 {
-		if x.Value, rest, err = expect(rest, tagRequestValue); err != nil || len(rest) != 0 {
+		if x.Value, rest, err = Expect(rest, tagRequestValue); err != nil || len(rest) != 0 {
 			return x, ErrMalformed
 		}
 	}
@@ -327,7 +327,7 @@ func DecodeExtended(body []byte) (ExtendedRequest, error) {
 func AppendExtended(dst []byte, name string, value []byte) []byte {
 	dst = appendString(dst, tagRequestName, name)
 	if value != nil {
-		dst = appendElement(dst, tagRequestValue, value)
+		dst = AppendElement(dst, tagRequestValue, value)
 	}
 	return dst
 }

@@ -82,8 +82,8 @@ func TestModifyDNRoundTrip(t *testing.T) {
 
 func TestTargetRoundTrip(t *testing.T) {
 	t.Parallel()
-	dn, rest, err := DecodeTarget(AppendTarget(nil, []byte("dc=x"), []byte{tagSequence, 0}))
-	if err != nil || string(dn) != "dc=x" || !bytes.Equal(rest, []byte{tagSequence, 0}) {
+	dn, rest, err := DecodeTarget(AppendTarget(nil, []byte("dc=x"), []byte{TagSequence, 0}))
+	if err != nil || string(dn) != "dc=x" || !bytes.Equal(rest, []byte{TagSequence, 0}) {
 		t.Errorf("%q %x, %v", dn, rest, err)
 	}
 }
@@ -117,7 +117,7 @@ func TestEachString(t *testing.T) {
 	if err != nil || len(got) != 3 || got[1] != "" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if err := EachString([]byte{tagOctetString, 0, 0x05, 0}, anyString); err == nil {
+	if err := EachString([]byte{TagOctetString, 0, 0x05, 0}, anyString); err == nil {
 		t.Error("a NULL passes for a string")
 	}
 }

@@ -54,21 +54,21 @@ type Result struct {
 // DecodeResult reads the LDAPResult at the beginning of a response's body.
 func DecodeResult(body []byte) (Result, error) {
 	var r Result
-	code, rest, err := expect(body, tagEnumerated)
+	code, rest, err := Expect(body, tagEnumerated)
 	if err != nil {
 		return r, err
 	}
 	if r.Code, err = boundedInteger(code); err != nil {
 		return r, err
 	}
-	if r.MatchedDN, rest, err = expect(rest, tagOctetString); err != nil {
+	if r.MatchedDN, rest, err = Expect(rest, TagOctetString); err != nil {
 		return r, err
 	}
-	if r.Diagnostic, rest, err = expect(rest, tagOctetString); err != nil {
+	if r.Diagnostic, rest, err = Expect(rest, TagOctetString); err != nil {
 		return r, err
 	}
 	if len(rest) > 0 && rest[0] == tagReferral {
-		if r.Referral, rest, err = expect(rest, tagReferral); err != nil {
+		if r.Referral, rest, err = Expect(rest, tagReferral); err != nil {
 			return r, err
 		}
 	}
@@ -79,10 +79,10 @@ func DecodeResult(body []byte) (Result, error) {
 // Append appends the LDAPResult and its tail, as the body of a response.
 func (r *Result) Append(dst []byte) []byte {
 	dst = appendInteger(dst, tagEnumerated, r.Code)
-	dst = appendElement(dst, tagOctetString, r.MatchedDN)
-	dst = appendElement(dst, tagOctetString, r.Diagnostic)
+	dst = AppendElement(dst, TagOctetString, r.MatchedDN)
+	dst = AppendElement(dst, TagOctetString, r.Diagnostic)
 	if r.Referral != nil {
-		dst = appendElement(dst, tagReferral, r.Referral)
+		dst = AppendElement(dst, tagReferral, r.Referral)
 	}
 	return append(dst, r.Tail...)
 }
@@ -90,12 +90,12 @@ func (r *Result) Append(dst []byte) []byte {
 // AppendResult appends a whole response message that carries nothing but a code and a diagnostic.
 func AppendResult(dst []byte, id int32, op Op, code int32, diagnostic string) []byte {
 	body := 2 + integerSize(code) + elementSize(0) + elementSize(len(diagnostic))
-	dst = appendHeader(dst, tagSequence, 2+integerSize(id)+elementSize(body))
-	dst = appendInteger(dst, tagInteger, id)
+	dst = appendHeader(dst, TagSequence, 2+integerSize(id)+elementSize(body))
+	dst = appendInteger(dst, TagInteger, id)
 	dst = appendHeader(dst, byte(op), body)
 	dst = appendInteger(dst, tagEnumerated, code)
-	dst = append(dst, tagOctetString, 0)
-	return appendString(dst, tagOctetString, diagnostic)
+	dst = append(dst, TagOctetString, 0)
+	return appendString(dst, TagOctetString, diagnostic)
 }
 
 // noticeOfDisconnection is the responseName of RFC 4511 4.4.1.
@@ -120,7 +120,7 @@ func AppendExtendedResponse(dst []byte, id int32, code int32, diagnostic, name s
 		r.Tail = appendString(r.Tail, tagResponseName, name)
 	}
 	if value != nil {
-		r.Tail = appendElement(r.Tail, tagResponseValue, value)
+		r.Tail = AppendElement(r.Tail, tagResponseValue, value)
 	}
 	return AppendMessage(dst, id, OpExtendedResponse, r.Append(nil), nil)
 }
@@ -135,12 +135,12 @@ type SearchEntry struct {
 // DecodeEntry reads the body of a SearchResultEntry. The attributes are not looked into.
 func DecodeEntry(body []byte) (SearchEntry, error) {
 	var e SearchEntry
-	dn, rest, err := expect(body, tagOctetString)
+	dn, rest, err := Expect(body, TagOctetString)
 	if err != nil {
 		return e, err
 	}
 	e.DN = dn
-	if e.Attributes, rest, err = expect(rest, tagSequence); err != nil || len(rest) != 0 {
+	if e.Attributes, rest, err = Expect(rest, TagSequence); err != nil || len(rest) != 0 {
 		return e, ErrMalformed
 	}
 	return e, nil
@@ -148,8 +148,8 @@ func DecodeEntry(body []byte) (SearchEntry, error) {
 
 // Append appends the body of the entry.
 func (e *SearchEntry) Append(dst []byte) []byte {
-	dst = appendElement(dst, tagOctetString, e.DN)
-	return appendElement(dst, tagSequence, e.Attributes)
+	dst = AppendElement(dst, TagOctetString, e.DN)
+	return AppendElement(dst, TagSequence, e.Attributes)
 }
 
 // Attribute is one PartialAttribute.
@@ -165,16 +165,16 @@ type Attribute struct {
 // EachAttribute calls f for each attribute in list, until f returns false.
 func EachAttribute(list []byte, f func(a Attribute) bool) error {
 	for len(list) > 0 {
-		content, rest, err := expect(list, tagSequence)
+		content, rest, err := Expect(list, TagSequence)
 		if err != nil {
 			return err
 		}
 		end := len(list) - len(rest)
 		a := Attribute{Raw: list[:end:end]}
-		if a.Type, content, err = expect(content, tagOctetString); err != nil {
+		if a.Type, content, err = Expect(content, TagOctetString); err != nil {
 			return err
 		}
-		if a.Values, content, err = expect(content, tagSet); err != nil || len(content) != 0 {
+		if a.Values, content, err = Expect(content, tagSet); err != nil || len(content) != 0 {
 			return ErrMalformed
 		}
 		if !f(a) {
@@ -188,13 +188,13 @@ func EachAttribute(list []byte, f func(a Attribute) bool) error {
 // AppendAttribute appends one PartialAttribute.
 func AppendAttribute(dst []byte, name string, values ...[]byte) []byte {
 	start := len(dst)
-	dst = appendString(dst, tagOctetString, name)
+	dst = appendString(dst, TagOctetString, name)
 	set := len(dst)
 	for _, v := range values {
-		dst = appendElement(dst, tagOctetString, v)
+		dst = AppendElement(dst, TagOctetString, v)
 	}
-	dst = closeElement(dst, set, tagSet)
-	return closeElement(dst, start, tagSequence)
+	dst = CloseElement(dst, set, tagSet)
+	return CloseElement(dst, start, TagSequence)
 }
 
 const (
@@ -211,12 +211,12 @@ func IntermediateBody(body []byte) (name, value []byte, err error) {
 // optionalPair reads two elements, each of which may be absent, and nothing else.
 func optionalPair(b []byte, firstTag, secondTag byte) (first, second []byte, err error) {
 	if len(b) > 0 && b[0] == firstTag {
-		if first, b, err = expect(b, firstTag); err != nil {
+		if first, b, err = Expect(b, firstTag); err != nil {
 			return nil, nil, err
 		}
 	}
 	if len(b) > 0 {
-		if second, b, err = expect(b, secondTag); err != nil || len(b) != 0 {
+		if second, b, err = Expect(b, secondTag); err != nil || len(b) != 0 {
 			return nil, nil, ErrMalformed
 		}
 	}

@@ -81,13 +81,13 @@ func validateModify(body []byte) error {
 	if err != nil {
 		return err
 	}
-	changes, rest, err := expect(rest, tagSequence)
+	changes, rest, err := Expect(rest, TagSequence)
 	if err != nil || len(rest) != 0 {
 		return ErrMalformed
 	}
 	for len(changes) > 0 {
 		var change []byte
-		if change, changes, err = expect(changes, tagSequence); err != nil {
+		if change, changes, err = Expect(changes, TagSequence); err != nil {
 			return err
 		}
 		if _, change, err = enumerated(change, maxModifyOperation); err != nil {
@@ -106,7 +106,7 @@ func validateAdd(body []byte) error {
 	if err != nil {
 		return err
 	}
-	list, rest, err := expect(rest, tagSequence)
+	list, rest, err := Expect(rest, TagSequence)
 	if err != nil || len(rest) != 0 {
 		return ErrMalformed
 	}
@@ -121,15 +121,15 @@ func validateAdd(body []byte) error {
 // validateAttribute checks one Attribute or PartialAttribute (RFC 4511 4.1.7)
 // with at least so many values, and returns what follows it.
 func validateAttribute(b []byte, values int) (rest []byte, err error) {
-	content, rest, err := expect(b, tagSequence)
+	content, rest, err := Expect(b, TagSequence)
 	if err != nil {
 		return nil, err
 	}
-	name, content, err := expect(content, tagOctetString)
+	name, content, err := Expect(content, TagOctetString)
 	if err != nil || len(name) == 0 {
 		return nil, ErrMalformed
 	}
-	set, content, err := expect(content, tagSet)
+	set, content, err := Expect(content, tagSet)
 	if err != nil || len(content) != 0 || values > 0 && len(set) == 0 {
 		return nil, ErrMalformed
 	}
@@ -192,7 +192,7 @@ func (m Message) validateResult() error {
 	case m.Op == OpExtendedResponse:
 		_, _, err = ExtendedTail(r.Tail)
 	case m.Op == OpBindResponse && len(r.Tail) > 0:
-		if _, r.Tail, err = expect(r.Tail, tagServerSASL); err == nil && len(r.Tail) != 0 {
+		if _, r.Tail, err = Expect(r.Tail, tagServerSASL); err == nil && len(r.Tail) != 0 {
 			err = ErrMalformed
 		}
 	case len(r.Tail) != 0:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -15,20 +16,30 @@ type appbind struct {
 	urls []string
 }
 
-// listening finds the addresses in the log, in the order of the configuration.
-var listening = regexp.MustCompile(`msg=listening listener=(\S+) address=(\S+)`)
+// listening and ready find lines of the log, text or JSON: the addresses, in
+// the order of the configuration, and that clients are served.
+var (
+	listening = regexp.MustCompile(`msg"?[=:]"?listening"?[ ,]"?listener"?[=:]"?([^\s"]+)"?[ ,]"?address"?[=:]"?([^\s"]+)`)
+	ready     = regexp.MustCompile(`msg"?[=:]"?ready`)
+)
 
 // startAppbind serves a configuration and waits until it is ready.
 func startAppbind(t testing.TB, yaml string) *appbind {
 	t.Helper()
 	file := shortDir(t) + "/appbind.yaml"
 	write(t, file, yaml)
-	a := &appbind{file: file, process: start(t, binary, "serve", "-c", file)}
+	a := &appbind{file: file}
+	t.Cleanup(func() { // after its end
+		if out := a.output(); strings.Contains(out, "DATA RACE") || strings.Contains(out, "internal error") {
+			t.Errorf("a bug of appbind's own:\n%s", out)
+		}
+	})
+	a.process = start(t, binary, "serve", "-c", file)
 	eventually(t, "appbind is ready", func() bool {
 		if !a.running() {
 			t.Fatalf("appbind ended:\n%s", a.output())
 		}
-		return strings.Contains(a.output(), "msg=ready")
+		return ready.MatchString(a.output())
 	})
 	for _, m := range listening.FindAllStringSubmatch(a.output(), -1) {
 		scheme, _, _ := strings.Cut(m[1], ":")
@@ -40,6 +51,21 @@ func startAppbind(t testing.TB, yaml string) *appbind {
 	}
 	return a
 }
+
+// hangup has the configuration read again and waits until the log tells what became of it.
+func (a *appbind) hangup(yaml, outcome string) {
+	a.t.Helper()
+	write(a.t, a.file, yaml)
+	before := strings.Count(a.output(), outcome)
+	a.signal(syscall.SIGHUP)
+	eventually(a.t, "the log says: "+outcome, func() bool { return strings.Count(a.output(), outcome) > before })
+}
+
+// The outcomes of a SIGHUP.
+const (
+	reloaded = "configuration reloaded"
+	refused  = "configuration refused, the old one stays"
+)
 
 // uri is the URL of the first listener.
 func (a *appbind) uri() string { return a.urls[0] }

@@ -43,6 +43,18 @@ func code(t testing.TB, err error) int {
 	return int(e.ResultCode)
 }
 
+// codeOf is the LDAP result code of an error, or -1 when the connection failed.
+func codeOf(err error) int {
+	var e *ldap.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &e) && e.ResultCode < ldap.ErrorNetwork:
+		return int(e.ResultCode)
+	}
+	return -1
+}
+
 // bound is a client bound as dn.
 func bound(t testing.TB, uri, dn, password string) *ldap.Conn {
 	t.Helper()

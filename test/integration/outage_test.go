@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -82,15 +81,7 @@ func bindOnce(uri, dn, password string) int {
 	}
 	defer c.Close()
 	c.SetTimeout(patience)
-	err = c.Bind(dn, password)
-	var e *ldap.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &e) && e.ResultCode < ldap.ErrorNetwork:
-		return int(e.ResultCode)
-	}
-	return -1
+	return codeOf(c.Bind(dn, password))
 }
 
 // TestSecondServer: with two servers, the loss of the first is not noticed but in the log.

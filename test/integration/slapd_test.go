@@ -5,8 +5,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The identities of the test directory.
@@ -29,12 +31,18 @@ type slapdOptions struct {
 	Lockout bool
 	// AccessLog adds cn=accesslog.
 	AccessLog bool
+	// AnonymousRead lets everybody read all but passwords, as many directories do.
+	AnonymousRead bool
+	// CertFile and KeyFile add an ldaps listener, and StartTLS.
+	CertFile, KeyFile string
+	// ClientCA demands client certificates from this authority.
+	ClientCA string
 	// LDIF is added to the tree.
 	LDIF string
 
 	// Filled in by startSlapd.
-	Dir, Schema string
-	Port        int
+	Dir, Schema   string
+	Port, TLSPort int
 }
 
 // slapd is a running OpenLDAP server.
@@ -54,6 +62,9 @@ func startSlapd(t testing.TB, opts slapdOptions) *slapd {
 	}
 	opts.Schema = schema
 	opts.Port = freePort(t)
+	if opts.CertFile != "" {
+		opts.TLSPort = freePort(t)
+	}
 	for _, d := range []string{"db", "log"} {
 		if err := os.Mkdir(filepath.Join(opts.Dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -74,7 +85,11 @@ func (s *slapd) config() string { return s.opts.Dir + "/slapd.conf" }
 func (s *slapd) run() {
 	s.t.Helper()
 	socket := url.PathEscape(s.opts.Dir + "/ldapi")
-	s.process = start(s.t, "slapd", "-f", s.config(), "-h", s.uri()+"/ ldapi://"+socket+"/", "-d", "stats")
+	urls := s.uri() + "/ ldapi://" + socket + "/"
+	if s.opts.TLSPort != 0 {
+		urls += " " + s.ldaps() + "/"
+	}
+	s.process = start(s.t, "slapd", "-f", s.config(), "-h", urls, "-d", "stats")
 	eventually(s.t, "slapd answers", func() bool {
 		if !s.running() {
 			s.t.Fatalf("slapd ended:\n%s", s.output())
@@ -88,6 +103,9 @@ func (s *slapd) kill() { s.stop(syscall.SIGKILL) }
 
 // uri is the server's LDAP URL.
 func (s *slapd) uri() string { return fmt.Sprintf("ldap://127.0.0.1:%d", s.opts.Port) }
+
+// ldaps is the server's URL for TLS, where it has certificates.
+func (s *slapd) ldaps() string { return fmt.Sprintf("ldaps://127.0.0.1:%d", s.opts.TLSPort) }
 
 // ldapi is the server's URL on its unix socket.
 func (s *slapd) ldapi() string { return "ldapi://" + url.PathEscape(s.opts.Dir+"/ldapi") }
@@ -108,6 +126,22 @@ func (s *slapd) addSecret(uid, value string) {
 func (s *slapd) removeSecret(uid, value string) {
 	s.t.Helper()
 	s.modify(fmt.Sprintf("dn: %s\nchangetype: modify\ndelete: appPassword\nappPassword: %s\n", userDN(uid), value))
+}
+
+// bindsOf counts the binds with this DN that the server has got. A bind of the
+// test's own goes behind them, so that those before it are in the log.
+func (s *slapd) bindsOf(dn string) int {
+	s.t.Helper()
+	return strings.Count(s.log(), `BIND dn="`+dn+`" method=128`)
+}
+
+// log is what the server has printed, up to and with all that it did before this call.
+func (s *slapd) log() string {
+	s.t.Helper()
+	marker := fmt.Sprintf("cn=marker-%d,%s", time.Now().UnixNano(), suffix)
+	bindOnce(s.uri(), marker, "x")
+	eventually(s.t, "the server's log is complete", func() bool { return strings.Contains(s.output(), marker) })
+	return s.output()
 }
 
 // userDN is the DN of a user of the tree.

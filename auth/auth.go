@@ -171,8 +171,10 @@ type Entry struct {
 
 // State is an entry's password and lock state at one moment.
 type State struct {
-	// Fingerprint is equal as long as the state is; "" where nothing of it is readable.
+	// Fingerprint is equal as long as the password is; "" where nothing that changes with it is readable.
 	Fingerprint string
+	// Lock is equal as long as the account is neither locked nor unlocked, disabled nor enabled.
+	Lock string
 	// Locked says that the entry shows a lock.
 	Locked bool
 }

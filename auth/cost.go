@@ -36,7 +36,7 @@ func (a *attempt) refuseAtCost(ctx context.Context, row int, reason, key string)
 		return true
 	}
 	outcome := undecided
-	defer func() { t.land(outcome, "", true, a.mem.now()) }()
+	defer func() { t.land(outcome, State{}, true, a.mem.now()) }()
 	answer, err := a.send(ctx, dn, randomLike(a.bind.Password))
 	switch {
 	case err != nil:

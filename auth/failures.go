@@ -23,17 +23,19 @@ const (
 // # Known bad
 //
 // A password that failed is answered here as long as the fingerprint of the entry's
-// state is what it was after the failure: the same question would get the same answer. A new
-// fingerprint (password changed, account unlocked) forgets all of the entry's failures, so
-// that a reset takes effect at once. Where no state is readable, a failure holds for a
-// window.
+// password is what it was after the failure: the same question would get the same answer. A new
+// fingerprint forgets all of the entry's failures, so that a reset takes effect at once. A lock
+// or an unlock does not: a password that was wrong before is wrong after it, and a stale phone that
+// were forwarded again when a lock is over would lock the account anew. What is refused while
+// the account is locked says nothing of the password and is not remembered. Where no state is
+// readable, a failure holds for a window.
 //
 // # Budget
 //
 // limit counts failures that the upstream counted since its last success. It is
 // below the upstream's own limit, so that whatever is asked here, the account is not
 // locked. It recovers as the upstream's counter does: by a success, by a new fingerprint,
-// and, where the upstream forgets failures (interval), after that time without a forwarded failure
+// by a change of the lock, and, where the upstream forgets failures (interval), after that time without a forwarded failure
 // (Active Directory restarts its window with every failure; OpenLDAP forgets each on its own, which is sooner).
 // Where the upstream never forgets (interval 0) nothing trickles through: each password
 // let through would be one failure more until the account is locked, which is what
@@ -65,7 +67,8 @@ type failureShard struct {
 
 // account is what is known of one entry.
 type account struct {
-	fingerprint string // the state that bad and failed belong to
+	fingerprint string // the password that bad and failed belong to
+	lock        string // the lock state that failed belongs to
 	bad         map[digest]badMark
 	failed      int // failures since the last success
 	lastFailure time.Time
@@ -106,6 +109,7 @@ type question struct {
 	key         string // canonical entry
 	password    digest
 	fingerprint string // of the state that the lookup returned
+	lock        string // likewise
 	source      netip.Addr
 	budget      budget
 }
@@ -206,6 +210,9 @@ func (a *account) settle(q question, now time.Time) {
 		a.fingerprint, a.bad, a.accepted = q.fingerprint, nil, digest{}
 		a.failed, a.sources = 0, nil
 	}
+	if a.lock != q.lock {
+		a.lock, a.failed, a.sources = q.lock, 0, nil
+	}
 	if q.budget.interval > 0 && now.Sub(a.lastFailure) > q.budget.interval {
 		a.failed, a.sources = 0, nil
 	}
@@ -229,8 +236,8 @@ func (a *account) wait() <-chan struct{} {
 	return a.landed
 }
 
-// land records the outcome. after is the fingerprint read after a failure; readable says whether it was read.
-func (t *ticket) land(o outcome, after string, readable bool, now time.Time) {
+// land records the outcome. after is the state read after a failure; readable says whether it was read.
+func (t *ticket) land(o outcome, after State, readable bool, now time.Time) {
 	q := t.question
 	shard := t.failures.shard(q.key)
 	shard.mu.Lock()
@@ -258,9 +265,9 @@ func (t *ticket) land(o outcome, after string, readable bool, now time.Time) {
 
 // fail counts and marks a failure. The mark holds without a limit of time if nothing changed from the lookup to
 // the answer. If the state did change meanwhile, it may be that the failure itself changed it, or that the
-// password was changed a moment after it was refused; then the mark holds for the window only, since a right
-// password must not be refused for ever.
-func (a *account) fail(q question, after string, readable bool, now time.Time) {
+// password was changed a moment after it was refused, or the account locked a moment before; then the mark holds
+// for the window only, since a right password must not be refused for ever.
+func (a *account) fail(q question, after State, readable bool, now time.Time) {
 	a.failed++
 	a.lastFailure = now
 	if q.source.IsValid() && q.budget.limit > 0 {
@@ -273,11 +280,11 @@ func (a *account) fail(q question, after string, readable bool, now time.Time) {
 		a.accepted = digest{}
 	}
 	mark := badMark{at: now}
-	if !readable || after == "" || after != q.fingerprint {
+	if !readable || after.Locked || after.Fingerprint == "" || after.Fingerprint != q.fingerprint {
 		mark.until = now.Add(q.budget.window)
 	}
-	if readable && after != a.fingerprint {
-		a.fingerprint = after
+	if readable && after.Fingerprint != a.fingerprint {
+		a.fingerprint = after.Fingerprint
 		for d, m := range a.bad {
 			if m.until.IsZero() {
 				m.until = mark.until

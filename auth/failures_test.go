@@ -46,20 +46,20 @@ func TestOneAtATime(t *testing.T) {
 	if verdicts != "fwfww" {
 		t.Errorf("unknown: %s", verdicts)
 	}
-	tickets[0].land(wasAccepted, "", false, a.now)
-	tickets[1].land(hasFailed, "x", true, a.now)
+	tickets[0].land(wasAccepted, State{}, false, a.now)
+	tickets[1].land(hasFailed, State{Fingerprint: "x"}, true, a.now)
 	a.now = a.now.Add(freshFor - time.Second)
 	if verdicts, tickets = a.all(1, 1, 2, 1); verdicts != "ffrf" {
 		t.Errorf("just accepted: %s", verdicts)
 	}
 	for _, ticket := range tickets {
-		ticket.land(undecided, "", false, a.now)
+		ticket.land(undecided, State{}, false, a.now)
 	}
 	a.now = a.now.Add(time.Second)
 	if verdicts, tickets = a.all(1, 1, 1); verdicts != "fww" {
 		t.Errorf("accepted some time ago: %s", verdicts)
 	}
-	tickets[0].land(wasAccepted, "", false, a.now)
+	tickets[0].land(wasAccepted, State{}, false, a.now)
 	if verdicts, _ = a.all(1, 1, 1); verdicts != "fff" {
 		t.Errorf("accepted again: %s", verdicts)
 	}
@@ -70,24 +70,24 @@ func TestReservation(t *testing.T) {
 	t.Parallel()
 	a := &asker{f: newFailures(16), now: newClock().now(), b: budget{limit: 3, window: time.Hour}}
 	_, tickets := a.all(9)
-	tickets[0].land(wasAccepted, "", false, a.now)
+	tickets[0].land(wasAccepted, State{}, false, a.now)
 	verdicts, tickets := a.all(1, 2, 9, 9, 3, 4, 5)
 	if verdicts != "fffffww" {
 		t.Errorf("under way: %s", verdicts)
 	}
-	tickets[0].land(hasFailed, "x", true, a.now)
-	tickets[1].land(undecided, "", false, a.now) // trouble is no failure
-	tickets[2].land(undecided, "", false, a.now)
-	tickets[3].land(undecided, "", false, a.now)
+	tickets[0].land(hasFailed, State{Fingerprint: "x"}, true, a.now)
+	tickets[1].land(undecided, State{}, false, a.now) // trouble is no failure
+	tickets[2].land(undecided, State{}, false, a.now)
+	tickets[3].land(undecided, State{}, false, a.now)
 	if verdicts, _ = a.all(4, 5, 1); verdicts != "fwr" {
 		t.Errorf("one failed, one in trouble: %s", verdicts)
 	}
-	tickets[4].land(hasFailed, "x", true, a.now)
+	tickets[4].land(hasFailed, State{Fingerprint: "x"}, true, a.now)
 	if verdicts, _ = a.all(5); verdicts != "w" {
 		t.Errorf("two failed, one under way: %s", verdicts)
 	}
 	_, accepted := a.all(9)
-	accepted[0].land(wasAccepted, "", false, a.now)
+	accepted[0].land(wasAccepted, State{}, false, a.now)
 	if verdicts, _ = a.all(5, 6, 7); verdicts != "ffw" {
 		t.Errorf("after a success: %s", verdicts)
 	}
@@ -115,7 +115,7 @@ func TestFingerprints(t *testing.T) {
 			f, now := newFailures(16), newClock().now()
 			q := question{key: "alice", password: digest{1}, fingerprint: tt.before, budget: budget{window: window}}
 			ticket, _, _ := f.try(q, now)
-			ticket.land(hasFailed, tt.after, tt.readable, now)
+			ticket.land(hasFailed, State{Fingerprint: tt.after}, tt.readable, now)
 			q.fingerprint = tt.later
 			want := tt.inWindow
 			if wait == window {

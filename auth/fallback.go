@@ -43,6 +43,7 @@ func (a *attempt) knownBadOrBudget(ctx context.Context) bool {
 		key:         e.Key,
 		password:    a.mem.digest(useFailure, e.Key, a.password),
 		fingerprint: e.State.Fingerprint,
+		lock:        e.State.Lock,
 		source:      sourceOf(a.bind.Client.Addr),
 		budget:      a.budget(),
 	}, a.mem.now)
@@ -123,8 +124,8 @@ func (a *attempt) forward(ctx context.Context) bool {
 // landing is what row 15 tells row 14's memory.
 type landing struct {
 	outcome  outcome
-	after    string // fingerprint after a failure
-	readable bool   // after was read
+	after    State // of the entry, after a failure
+	readable bool  // after was read
 	reason   string
 }
 
@@ -138,10 +139,10 @@ func (a *attempt) learn(ctx context.Context, answer *Answer) landing {
 		return landing{reason: ReasonAccount}
 	}
 	state, err := a.dir.State(ctx, a.d.Entry)
-	if a.d.Entry.State.Locked || err == nil && state.Locked {
+	if a.d.Entry.State.Locked {
 		return landing{reason: ReasonLocked}
 	}
-	return landing{outcome: hasFailed, after: state.Fingerprint, readable: err == nil, reason: ReasonUpstreamRefused}
+	return landing{outcome: hasFailed, after: state, readable: err == nil, reason: ReasonUpstreamRefused}
 }
 
 // failedByPassword tells Active Directory's refusals of a wrong password from those of an account (locked,

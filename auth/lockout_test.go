@@ -41,7 +41,7 @@ func (m *policyModel) install(s *site) {
 
 // publish writes what is readable of the state.
 func (m *policyModel) publish() {
-	state := State{Fingerprint: fmt.Sprint(m.changed, m.locked, m.noise), Locked: m.locked}
+	state := State{Fingerprint: fmt.Sprint(m.changed, m.noise), Lock: fmt.Sprint(m.locked), Locked: m.locked}
 	if m.opaque {
 		state = State{}
 	}

@@ -146,7 +146,7 @@ func ask(t *testing.T, f *failures, key, password string, now time.Time) verdict
 		t.Fatal(err)
 	}
 	if ticket != nil {
-		ticket.land(hasFailed, "x", true, now)
+		ticket.land(hasFailed, State{Fingerprint: "x"}, true, now)
 	}
 	return v
 }
@@ -168,7 +168,7 @@ func TestAccountsBounded(t *testing.T) {
 		now = now.Add(time.Second)
 		q := question{key: fmt.Sprint("good ", i), fingerprint: "x"}
 		ticket, _, _ := f.admit(context.Background(), q, func() time.Time { return now })
-		ticket.land(wasAccepted, "", false, now)
+		ticket.land(wasAccepted, State{}, false, now)
 	}
 	n := 0
 	for i := range f.shards {
@@ -182,7 +182,7 @@ func TestAccountsBounded(t *testing.T) {
 			t.Errorf("stale %d is forgotten", i)
 		}
 	}
-	flying.land(hasFailed, "", false, now) // its account must be there
+	flying.land(hasFailed, State{}, false, now) // its account must be there
 
 	for i := range 5000 { // nothing but failures: the newest stay
 		now = now.Add(time.Second)

@@ -213,7 +213,7 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.State = st.state(sv.useCSN, u.clock.now())
+	e.State = st.state(sv.useCSN, sv.lockFor, u.clock.now())
 	e.Key = key(ids, dn)
 	return e, nil
 }

@@ -40,45 +40,67 @@ type policyKeys struct {
 	most    string // failures that lock
 	period  string // after how long they are forgotten
 	unit    time.Duration
+	lasts   string // how long a lock lasts; "": the entry says itself when it is over
 }
 
 var (
-	policyBehera = policyKeys{"pwdlockout", "pwdmaxfailure", "pwdfailurecountinterval", time.Second}
-	policy389    = policyKeys{"passwordlockout", "passwordmaxfailure", "passwordresetfailurecount", time.Second}
-	policyIPA    = policyKeys{"", "krbpwdmaxfailure", "krbpwdfailurecountinterval", time.Second}
+	policyBehera = policyKeys{"pwdlockout", "pwdmaxfailure", "pwdfailurecountinterval", time.Second, "pwdlockoutduration"}
+	policy389    = policyKeys{"passwordlockout", "passwordmaxfailure", "passwordresetfailurecount", time.Second, ""}
+	policyIPA    = policyKeys{"", "krbpwdmaxfailure", "krbpwdfailurecountinterval", time.Second, ""}
 	// Active Directory counts in negative units of 100 ns.
-	policyAD = policyKeys{"", "lockoutthreshold", "lockoutobservationwindow", -100 * time.Nanosecond}
+	policyAD = policyKeys{"", "lockoutthreshold", "lockoutobservationwindow", -100 * time.Nanosecond, ""}
 )
 
 // names is the selection of a policy's attributes.
 func (k policyKeys) names() []byte {
 	sel := wire.AppendStrings(nil, k.most, k.period)
-	if k.enabled != "" {
-		sel = wire.AppendStrings(sel, k.enabled)
+	for _, optional := range [...]string{k.enabled, k.lasts} {
+		if optional != "" {
+			sel = wire.AppendStrings(sel, optional)
+		}
 	}
 	return sel
 }
 
-// lockout is the policy that an entry shows.
-func (k policyKeys) lockout(e wire.SearchEntry) auth.Lockout {
+// policy is what an entry says: the lock-out, and how long a lock lasts, 0 being for good.
+func (k policyKeys) policy(e wire.SearchEntry) (auth.Lockout, time.Duration) {
 	values := map[string]string{}
 	_ = wire.EachAttribute(e.Attributes, func(a wire.Attribute) bool { // checked by ValidateResponse
 		values[strings.ToLower(string(a.Type))] = firstValue(a)
 		return true
 	})
 	if on := values[k.enabled]; k.enabled != "" && !strings.EqualFold(on, "TRUE") && !strings.EqualFold(on, "on") {
-		return auth.Lockout{}
+		return auth.Lockout{}, 0
 	}
 	most, err := strconv.ParseInt(values[k.most], 10, 32)
 	if err != nil || most <= 0 {
-		return auth.Lockout{}
+		return auth.Lockout{}, 0
 	}
 	period, err := strconv.ParseInt(values[k.period], 10, 64)
 	interval := time.Duration(period) * k.unit
 	if err != nil || interval < 0 || period != 0 && interval/time.Duration(period) != k.unit {
 		interval = 0 // absent, or longer than a Duration can say: never forgotten
 	}
-	return auth.Lockout{MaxFailures: int(most), Interval: interval}
+	lasts, err := strconv.ParseInt(values[k.lasts], 10, 32)
+	if err != nil || lasts < 0 {
+		lasts = 0
+	}
+	return auth.Lockout{MaxFailures: int(most), Interval: interval}, time.Duration(lasts) * time.Second
+}
+
+// add joins a policy to those read before: the stricter lock-out, the longer lock.
+func (sv *survey) add(l auth.Lockout, lasts time.Duration) {
+	switch {
+	case l.MaxFailures == 0:
+		return
+	case sv.lockout.MaxFailures == 0:
+		sv.lockFor = lasts
+	case sv.lockFor != 0 && lasts != 0:
+		sv.lockFor = max(sv.lockFor, lasts)
+	default:
+		sv.lockFor = 0
+	}
+	sv.lockout = stricter(sv.lockout, l)
 }
 
 // readPolicies reads the policies that there are and keeps the strictest of
@@ -93,7 +115,7 @@ func (u *Upstream) readPolicies(ctx context.Context, sv *survey, bases []string,
 		s := &wire.SearchRequest{Base: []byte(base), Scope: scope, Filter: f, Attributes: keys.names()}
 		r, err := u.ServiceSearch(ctx, s, nil, func(e wire.SearchEntry, _ []byte) error {
 			seen = seen || len(e.Attributes) > 0
-			sv.lockout = stricter(sv.lockout, keys.lockout(e))
+			sv.add(keys.policy(e))
 			return nil
 		})
 		if err != nil {

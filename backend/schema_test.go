@@ -171,7 +171,7 @@ func TestLockoutPolicies(t *testing.T) {
 		"IPA":              {policyIPA, entry("krbPwdMaxFailure", "6", "krbPwdFailureCountInterval", "60"), auth.Lockout{MaxFailures: 6, Interval: time.Minute}},
 		"nonsense":         {policyBehera, entry("pwdLockout", "TRUE", "pwdMaxFailure", "many"), auth.Lockout{}},
 	} {
-		if got := c.keys.lockout(c.entry); got != c.want {
+		if got, _ := c.keys.policy(c.entry); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
@@ -198,7 +198,7 @@ func TestStateValues(t *testing.T) {
 		if err := wire.EachAttribute(list, func(a wire.Attribute) bool { v.take(a); return true }); err != nil {
 			t.Fatal(err)
 		}
-		return v.state(useCSN, now)
+		return v.state(useCSN, time.Hour, now)
 	}
 	for name, c := range map[string]struct {
 		nv       []string
@@ -221,6 +221,14 @@ func TestStateValues(t *testing.T) {
 		"389 unlock later":     {nv: []string{"accountUnlockTime", "20260601000100Z"}, locked: true},
 		"389 unlocked by time": {nv: []string{"accountUnlockTime", "20260531235900Z"}},
 		"389 for ever":         {nv: []string{"accountUnlockTime", "19700101000000Z"}, locked: true},
+		"ppolicy lock on":      {nv: []string{"pwdAccountLockedTime", "20260531233000Z"}, locked: true},
+		"ppolicy lock over":    {nv: []string{"pwdAccountLockedTime", "20260531225959Z"}},
+		"ppolicy lock, odd":    {nv: []string{"pwdAccountLockedTime", "soon"}, locked: true},
+		"ppolicy delay on":     {nv: []string{"pwdAccountTmpLockoutEnd", "20260601000001.5Z"}, locked: true},
+		"ppolicy delay over":   {nv: []string{"pwdAccountTmpLockoutEnd", "20260531235959Z"}},
+		"not yet":              {nv: []string{"pwdStartTime", "20260601000001Z"}, locked: true},
+		"no more":              {nv: []string{"pwdEndTime", "20260531235959Z"}, locked: true},
+		"still":                {nv: []string{"pwdStartTime", "20260531235959Z", "pwdEndTime", "20260601000001Z"}},
 		"FreeIPA":              {nv: []string{"krbLastPwdChange", "20260101000000Z"}, readable: true},
 	} {
 		got := state(c.csn, c.nv...)
@@ -230,6 +238,12 @@ func TestStateValues(t *testing.T) {
 	}
 	if a, b := state(false, "pwdLastSet", "1"), state(false, "pwdLastSet", "2"); a.Fingerprint == b.Fingerprint {
 		t.Error("a password change leaves the fingerprint")
+	}
+	if a, b := state(false, "pwdLastSet", "1", "lockoutTime", "0"), state(false, "pwdLastSet", "1", "lockoutTime", "5"); a.Fingerprint != b.Fingerprint || a.Lock == b.Lock {
+		t.Error("a lock is no change of the password, but one of the lock")
+	}
+	if a, b := state(false, "pwdAccountTmpLockoutEnd", "1"), state(false, "pwdAccountTmpLockoutEnd", "2"); a.Lock != b.Lock {
+		t.Error("what each failed bind changes counts as a change of the lock")
 	}
 	if a, b := state(false, "pwdLastSet", "1", "lockoutTime", "0"), state(false, "lockoutTime", "0", "pwdLastSet", "1"); a != b {
 		t.Error("the order of the attributes matters")

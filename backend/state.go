@@ -26,6 +26,9 @@ const (
 	attrNsLock
 	attrUnlockTime
 	attrComputed
+	attrTmpLockEnd
+	attrPwdStart
+	attrPwdEnd
 )
 
 // stateAttributes are what State looks at, in the order of the fingerprint.
@@ -41,6 +44,9 @@ var stateAttributes = [...]stateAttribute{
 	attrNsLock:         {name: "nsAccountLock"},
 	attrUnlockTime:     {name: "accountUnlockTime"},
 	attrComputed:       {name: "msDS-User-Account-Control-Computed"},
+	attrTmpLockEnd:     {name: "pwdAccountTmpLockoutEnd"},
+	attrPwdStart:       {name: "pwdStartTime"},
+	attrPwdEnd:         {name: "pwdEndTime"},
 	{name: "pwdChangedTime", password: true},
 	{name: "pwdLastSet", password: true},
 	{name: "krbLastPwdChange", password: true},
@@ -71,24 +77,24 @@ func (v *stateValues) take(a wire.Attribute) {
 	}
 }
 
-// state is the fingerprint and the lock. The fingerprint is "" where no
-// attribute is readable that would change with the password: the lock state
-// alone would stay the same over a password reset.
-func (v *stateValues) state(useCSN bool, now time.Time) auth.State {
-	st := auth.State{Locked: v.locked(now)}
-	var b strings.Builder
-	readable := false
+// state is the fingerprint and the lock. The fingerprint is of the attributes
+// that change with the password, "" where none is readable: the lock state
+// alone would stay the same over a password reset. lockFor is how long the
+// server keeps an account locked; 0: for good, or not known.
+func (v *stateValues) state(useCSN bool, lockFor time.Duration, now time.Time) auth.State {
+	var password, lock strings.Builder
 	for i, a := range stateAttributes {
-		if v[i] == "" || i == attrEntryCSN && !useCSN || i == attrComputed {
-			continue // the computed one changes by the mere passing of time
+		switch {
+		case v[i] == "", i == attrEntryCSN && !useCSN:
+		case i == attrComputed, i == attrTmpLockEnd:
+			// They change by the mere passing of time, and with each failed bind.
+		case a.password:
+			password.WriteString(a.name + "=" + v[i] + "\n")
+		default:
+			lock.WriteString(a.name + "=" + v[i] + "\n")
 		}
-		readable = readable || a.password
-		b.WriteString(a.name + "=" + v[i] + "\n")
 	}
-	if readable {
-		st.Fingerprint = b.String()
-	}
-	return st
+	return auth.State{Fingerprint: password.String(), Lock: lock.String(), Locked: v.locked(lockFor, now)}
 }
 
 // Bits of userAccountControl and of its computed sister.
@@ -98,13 +104,15 @@ const (
 )
 
 // locked reports a lock or a disabled account.
-func (v *stateValues) locked(now time.Time) bool {
+func (v *stateValues) locked(lockFor time.Duration, now time.Time) bool {
 	control, _ := strconv.ParseInt(v[attrAccountControl], 10, 64) // absent: 0
 	computed, err := strconv.ParseInt(v[attrComputed], 10, 64)
 	switch {
 	case control&controlDisabled != 0, computed&controlLocked != 0:
 		return true
-	case v[attrPwdLocked] != "", strings.EqualFold(v[attrNsLock], "TRUE"):
+	case v.lockedSince(lockFor, now), strings.EqualFold(v[attrNsLock], "TRUE"):
+		return true
+	case after(v[attrTmpLockEnd], now), after(v[attrPwdStart], now), v[attrPwdEnd] != "" && !after(v[attrPwdEnd], now):
 		return true
 	case err != nil && v[attrLockoutTime] != "" && v[attrLockoutTime] != "0":
 		// Active Directory leaves lockoutTime when the lock is over; the computed bit knows better.
@@ -113,12 +121,32 @@ func (v *stateValues) locked(now time.Time) bool {
 	return v.lockedUntil(now)
 }
 
+// lockedSince reads pwdAccountLockedTime of draft-behera-ldap-password-policy
+// 5.3.3, which stays in the entry when the lock is over; its special value
+// 000001010000Z stands for "until an administrator unlocks it".
+func (v *stateValues) lockedSince(lockFor time.Duration, now time.Time) bool {
+	if v[attrPwdLocked] == "" {
+		return false
+	}
+	t, err := generalizedTime(v[attrPwdLocked])
+	return err != nil || lockFor <= 0 || t.Year() <= 1 || now.Before(t.Add(lockFor))
+}
+
+// after reports whether a GeneralizedTime is later than now; false for what is none.
+func after(text string, now time.Time) bool {
+	t, err := generalizedTime(text)
+	return err == nil && t.After(now)
+}
+
+// generalizedTime reads the forms that servers write (RFC 4517 3.3.13), UTC, with or without a fraction.
+func generalizedTime(text string) (time.Time, error) { return time.Parse("20060102150405Z", text) }
+
 // lockedUntil reads accountUnlockTime of 389 DS, which stays when the lock is
 // over; the epoch stands for "until an administrator unlocks it".
 func (v *stateValues) lockedUntil(now time.Time) bool {
 	if v[attrUnlockTime] == "" {
 		return false
 	}
-	t, err := time.Parse("20060102150405Z", v[attrUnlockTime])
+	t, err := generalizedTime(v[attrUnlockTime])
 	return err != nil || t.Unix() == 0 || t.After(now)
 }

@@ -34,6 +34,7 @@ type survey struct {
 	eligible []byte // users.filter and the enabled filter
 	useCSN   bool   // entryCSN tells about the password, see decideCSN
 	lockout  auth.Lockout
+	lockFor  time.Duration // how long a lock lasts, the longest of all policies; 0: for good, or not known
 	bases    []wire.DN // users.bases, as configured and as the upstream spells them
 	notes    []string
 }

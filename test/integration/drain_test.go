@@ -27,11 +27,16 @@ func dialMessages(t testing.TB, uri string) *rawClient {
 // send sends an operation and returns its message ID.
 func (c *rawClient) send(op *ber.Packet) (id int64, err error) {
 	c.next++
-	m := ber.NewSequence("")
-	m.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagInteger, c.next, ""))
-	m.AppendChild(op)
-	_, err = c.conn.Write(m.Bytes())
+	_, err = c.conn.Write(ldapMessage(c.next, op).Bytes())
 	return c.next, err
+}
+
+// ldapMessage is an operation with its message ID.
+func ldapMessage(id int64, op *ber.Packet) *ber.Packet {
+	m := ber.NewSequence("")
+	m.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagInteger, id, ""))
+	m.AppendChild(op)
+	return m
 }
 
 // message is a response.

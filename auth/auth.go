@@ -147,6 +147,8 @@ type Decision struct {
 	DN string
 	// Entry is the user's entry, where one was found.
 	Entry *Entry
+	// Denied is the app password that fits and is not allowed (expired, service, network); for the log only.
+	Denied *secrets.Value
 	// App is the app password that matched; nil after a passed-through bind.
 	App *secrets.Value
 	// Answer is the upstream's answer to a passed-through bind; nil otherwise.

@@ -26,6 +26,7 @@ func (a *attempt) appPassword(ctx context.Context) bool {
 		a.d.DN, a.d.App = a.d.Entry.DN, m.value
 		return a.decide(10, Accepted, ReasonAppPassword)
 	case m.denied != nil:
+		a.d.Denied = m.deniedValue
 		return a.refuse(10, denialReason(m.denied))
 	case p.shape == secrets.Ours:
 		return a.refuse(11, ReasonNoAppPassword)
@@ -64,8 +65,9 @@ func denialReason(err error) string {
 
 // matched is what a password fits among the entry's app passwords.
 type matched struct {
-	value  *secrets.Value // fits and is allowed
-	denied error          // one fits and none that fits is allowed: why the first is not
+	value       *secrets.Value // fits and is allowed
+	denied      error          // one fits and none that fits is allowed: why the first is not
+	deniedValue *secrets.Value
 }
 
 // found takes a value that fits; true: it is allowed.
@@ -75,7 +77,7 @@ func (m *matched) found(v *secrets.Value, err error) bool {
 		return true
 	}
 	if m.denied == nil {
-		m.denied = err
+		m.denied, m.deniedValue = err, v
 	}
 	return false
 }

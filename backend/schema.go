@@ -12,6 +12,7 @@ type Schema struct {
 	read    bool
 	secrets []string        // names and OID of the secrets attribute, in lower case
 	supers  []string        // names and OIDs of its supertypes
+	found   bool            // the server has the attribute
 	known   map[string]bool // those of wantedTypes that the server has
 }
 
@@ -61,6 +62,7 @@ func newSchema(attribute string, types []attributeType) *Schema {
 	}
 	super := ""
 	if t := findType(types, name); t != nil {
+		s.found = true
 		s.secrets = append(append(s.secrets, t.oid), t.names...)
 		super = t.super
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -146,9 +147,19 @@ func (u *Upstream) readSurvey(ctx context.Context) error {
 	u.decide(sv)
 	sv.read, sv.at = true, u.clock.now()
 	u.survey.Store(sv)
-	u.log.Info("upstream examined", "kind", sv.kind.String(), "enabled_filter", sv.text,
+	level := slog.LevelInfo
+	if before.read && before.describes(sv) {
+		level = slog.LevelDebug // nothing new
+	}
+	u.log.Log(ctx, level, "upstream examined", "kind", sv.kind.String(), "enabled_filter", sv.text,
 		"lockout_failures", sv.lockout.MaxFailures, "secrets_names", strings.Join(sv.schema.Names(), ","))
 	return nil
+}
+
+// describes reports whether other says the same.
+func (sv *survey) describes(other *survey) bool {
+	return sv.kind == other.kind && sv.text == other.text && sv.lockout == other.lockout &&
+		slices.Equal(sv.schema.Names(), other.schema.Names())
 }
 
 // decide derives what follows from kind and schema.
@@ -236,6 +247,8 @@ type Info struct {
 	EnabledFilter string
 	// SecretsNames are the names and the OID by which the secrets attribute is hidden.
 	SecretsNames []string
+	// SecretsKnown says that the server's schema has the secrets attribute.
+	SecretsKnown bool
 	// Fingerprint names what tells that a password was changed: "attributes", or
 	// "entryCSN and attributes" where no password policy is about.
 	Fingerprint string
@@ -254,7 +267,7 @@ type ServerInfo struct {
 func (u *Upstream) Info() Info {
 	sv := u.survey.Load()
 	i := Info{Read: sv.read, Kind: sv.kind, Vendor: sv.root.vendor, Lockout: sv.lockout, EnabledFilter: sv.text,
-		SecretsNames: sv.schema.Names(), Fingerprint: "attributes", Notes: sv.notes}
+		SecretsNames: sv.schema.Names(), SecretsKnown: sv.schema.found, Fingerprint: "attributes", Notes: sv.notes}
 	if sv.useCSN {
 		i.Fingerprint = "entryCSN and attributes"
 	}

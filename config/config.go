@@ -110,7 +110,7 @@ type Upstream struct {
 	CA string `yaml:"ca" is:"file"`
 	// ServerName is the name expected in the servers' certificates; empty: the URL's host.
 	ServerName string `yaml:"server_name" is:"host"`
-	// Certificate and Key are a client certificate for the servers.
+	// Certificate is the PEM file of a client certificate for the servers.
 	Certificate string `yaml:"certificate" is:"file"`
 	// Key is the PEM file of the client certificate's key.
 	Key string `yaml:"key" is:"secretfile"`

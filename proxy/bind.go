@@ -34,8 +34,11 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.BindTimeout))
 	defer cancel()
 	up := &upstreamBinder{upstream: st.Upstream, controls: m.Controls}
-	request := c.authBind(st, p, &b, m.Controls)
+	request, err := c.authBind(st, p, &b, m.Controls)
 	d := st.Verifier.Verify(ctx, request, up)
+	if d.Err == nil && d.Kind == auth.InvalidCredentials {
+		d.Err = err
+	}
 	// The buffer is read into again sooner or later; the password has no business in it until then.
 	clear(b.Password)
 	unsupported := d.Answer == nil && criticalBindControl(m.Controls)
@@ -57,9 +60,10 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	return nil, c.answerBind(m.ID, &d, controls)
 }
 
-// authBind is the bind as the decision sees it.
-func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest, controls []byte) auth.Bind {
-	request := auth.Bind{
+// authBind is the bind as the decision sees it. The error says why a context or
+// an external identity is not believed; for the log.
+func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest, controls []byte) (request auth.Bind, err error) {
+	request = auth.Bind{
 		Password: auth.Password(b.Password),
 		Secure:   c.secure(p),
 		Listener: p.bind,
@@ -70,9 +74,12 @@ func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest, controls []by
 	}
 	name, _, uc, found, err := splitContext(b.Name)
 	switch {
-	case err != nil, found && !c.trustsContext():
+	case err != nil:
 		request.ContextInvalid = true
 		name = b.Name
+	case found && !c.trustsContext():
+		request.ContextInvalid = true
+		name, err = b.Name, errUntrusted
 	case found:
 		takeContext(&request.Client, &uc)
 	}
@@ -84,9 +91,10 @@ func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest, controls []by
 		request.SASL = string(b.Mechanism)
 		if strings.EqualFold(request.SASL, mechanismExternal) {
 			request.External = st.externalFor(c, b.Credentials)
+			err = c.externalName()
 		}
 	}
-	return request
+	return request, err
 }
 
 // trustsContext reports whether a context is believed: on a listener that is

@@ -36,6 +36,8 @@ var (
 	errSlow   = errors.New("message not received in time")
 	// errUndecided ends a client whose bind cannot be decided, where the listener wants no result for that.
 	errUndecided = errors.New("bind could not be decided")
+	// errUntrusted says why a well-formed context was not believed.
+	errUntrusted = errors.New("the listener has no context: trusted, or the peer is neither local nor certified")
 	// errPipelinedTLS ends a client that sent more behind its StartTLS request without waiting.
 	errPipelinedTLS = errors.New("requests around StartTLS")
 	// errDrain ends a client when the server stops: after its outstanding requests.

@@ -13,13 +13,14 @@ import (
 	"appbind/wire"
 )
 
-// short makes the deadlines of a connection short enough to be seen.
+// short makes the deadlines of a connection short enough to be seen, and long
+// enough for what must be done in time on a busy machine.
 func short(cfg *config.Config) {
-	cfg.Limits.FirstMessage = config.Duration(100 * time.Millisecond)
-	cfg.Limits.MessageTime = config.Duration(100 * time.Millisecond)
-	cfg.Limits.Idle = config.Duration(150 * time.Millisecond)
-	cfg.Limits.WriteStall = config.Duration(100 * time.Millisecond)
-	cfg.Limits.Handshake = config.Duration(100 * time.Millisecond)
+	cfg.Limits.FirstMessage = config.Duration(500 * time.Millisecond)
+	cfg.Limits.MessageTime = config.Duration(500 * time.Millisecond)
+	cfg.Limits.Idle = config.Duration(600 * time.Millisecond)
+	cfg.Limits.WriteStall = config.Duration(300 * time.Millisecond)
+	cfg.Limits.Handshake = config.Duration(500 * time.Millisecond)
 }
 
 // badFrames are messages that are no valid request.

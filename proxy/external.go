@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -60,6 +61,18 @@ func (st *state) externalLogin(c *conn) *auth.ServiceLogin {
 		}
 	}
 	return nil
+}
+
+// externalName says who a peer is that external does not map, for the log of a
+// refused bind: an administrator must write just that into the configuration.
+func (c *conn) externalName() error {
+	if uid, onSocket := peerUID(c.raw); onSocket {
+		return fmt.Errorf("uid %d", uid)
+	}
+	if subject, certified := c.subject(); certified {
+		return fmt.Errorf("subject %s", subject)
+	}
+	return errors.New("neither a unix socket nor a client certificate")
 }
 
 // externalFor is externalLogin for a bind: a client that asks for an

@@ -57,8 +57,12 @@ func (c *conn) logBind(b *auth.Bind, d *auth.Decision, up *upstreamBinder, unsup
 		attrs = append(attrs, slog.String("client", b.Client.Addr.String()))
 	}
 	attrs = append(attrs, slog.String("service", b.Client.Service), slog.String("user", loggedUser(b, d)))
-	if d.App != nil {
-		attrs = append(attrs, slog.String("label", d.App.Label), slog.String("id", d.App.ID))
+	app := d.App
+	if app == nil {
+		app = d.Denied
+	}
+	if app != nil {
+		attrs = append(attrs, slog.String("label", app.Label), slog.String("id", app.ID))
 	}
 	attrs = append(attrs,
 		slog.String("peer", c.peerName()),

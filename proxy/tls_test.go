@@ -112,7 +112,7 @@ func TestTLSDeadlines(t *testing.T) {
 
 func TestTLSClientThatDoesNotRead(t *testing.T) {
 	certs := newCertFiles(t)
-	r := newRig(t, certs.ldaps, short)
+	r := newRig(t, certs.ldaps, func(cfg *config.Config) { cfg.Limits.WriteStall = config.Duration(300 * time.Millisecond) })
 	r.up.SetHandler(r.flood(2000))
 	c, _ := r.dialTLS(certs.client())
 	c.bind(1, serviceDN, servicePW, wire.ResultSuccess)

@@ -58,9 +58,16 @@ func (c *check) kind() {
 	} else {
 		c.ok("lock-out", "none, or not readable for appbind; fallback.max_failures is %s", c.cfg.Fallback.MaxFailures)
 	}
-	if len(info.SecretsNames) == 0 {
-		c.fail("schema", "the directory's schema does not know %s; see contrib/schema", c.cfg.AppPasswords.Attribute)
+	for _, note := range info.Notes {
+		c.warn("directory", "%s", note)
+	}
+	attribute := c.cfg.AppPasswords.Attribute
+	if !info.SecretsKnown {
+		c.fail("schema", "the directory's schema does not know %s; see contrib/schema", attribute)
 		return
+	}
+	if info.Kind == backend.KindOpenLDAP && strings.EqualFold(attribute, "userPassword") {
+		c.fail("schema", "userPassword must not hold app passwords: OpenLDAP takes a value without {SCHEME} for a password in clear")
 	}
 	c.ok("schema", "%s is known as %s", c.cfg.AppPasswords.Attribute, strings.Join(info.SecretsNames, ", "))
 }

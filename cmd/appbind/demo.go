@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -64,9 +66,13 @@ func demo(ctx context.Context, s streams, dir, address string) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, newHouse(s.err, cfg.Log), cfg, nil, func(server *proxy.Server) {
+	err = serve(ctx, newHouse(s.err, cfg.Log), cfg, nil, func(server *proxy.Server) {
 		fmt.Fprint(s.out, demoText(server.Addrs()[0].String(), file))
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w; choose another address with --listen, and an empty --dir", err)
+	}
+	return err
 }
 
 // demoFiles writes the configuration and the directory where they are missing.

@@ -180,13 +180,19 @@ func describeValue(v *secrets.Value, now time.Time, client auth.Client) string {
 
 // explainDecision prints the row.
 func explainDecision(w io.Writer, d auth.Decision, b *explainBinder) {
-	if b.asked && !b.send {
+	absent := b.asked && b.dn == b.upstream.AbsentDN()
+	if b.asked && !b.send && !absent {
 		fmt.Fprintf(w, "row\t%d\noutcome\tpassed through to the directory as %s (not sent; --send sends it)\n", d.Row, printable(b.dn))
 		return
 	}
+	if absent && !b.send {
+		d.Kind, d.Reason, d.Err = auth.InvalidCredentials, "no such user, or not eligible; a bind to a name that nobody has would be sent, for its cost", nil
+	}
 	fmt.Fprintf(w, "row\t%d\noutcome\t%s\nreason\t%s\n", d.Row, outcome(d.Kind), d.Reason)
-	if d.App != nil {
-		fmt.Fprintf(w, "label\t%s\n", printable(d.App.Label))
+	for _, app := range []*secrets.Value{d.App, d.Denied} {
+		if app != nil {
+			fmt.Fprintf(w, "label\t%s\n", printable(app.Label))
+		}
 	}
 	if d.Err != nil {
 		fmt.Fprintf(w, "trouble\t%v\n", d.Err)

@@ -27,6 +27,7 @@ type hashOptions struct {
 	user      string
 	stdin     bool
 	json      bool
+	file      string
 }
 
 func hashCommand(s streams) *cobra.Command {
@@ -41,12 +42,18 @@ LDIF for ldapmodify. Nothing is written to any directory.`,
   appbind hash --label phone --service imap,smtp --expires 365d \
     --user uid=alice,ou=people,dc=example,dc=org |
     ldapmodify -x -H ldap://127.0.0.1 -D cn=admin,dc=example,dc=org -W`,
-		RunE: func(*cobra.Command, []string) error { return o.run(s, time.Now()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.configured(c.Flags().Changed); err != nil {
+				return err
+			}
+			return o.run(s, time.Now())
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.label, "label", "", "what the password is for, shown to people (required)")
 	f.StringSliceVar(&o.services, "service", nil, "services it is limited to, such as `imap,smtp`")
 	f.StringSliceVar(&o.networks, "net", nil, "networks it is limited to, such as `192.0.2.0/24`")
+	f.StringVarP(&o.file, "config", "c", "", "take algorithm, lifetime and attribute from the configuration `FILE`")
 	f.StringVar(&o.expires, "expires", "365d", "`LIFETIME` such as 90d or 12h, or never")
 	f.StringVar(&o.algorithm, "algorithm", "", "`NAME`: sha256, bcrypt, argon2i or argon2id (default sha256; bcrypt with --password-stdin)")
 	f.StringVar(&o.attribute, "attribute", "appPassword", "the secrets attribute, for --user")
@@ -54,6 +61,31 @@ LDIF for ldapmodify. Nothing is written to any directory.`,
 	f.BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input instead of generating one")
 	f.BoolVar(&o.json, "json", false, "write one JSON object with password and value to standard output")
 	return c
+}
+
+// configured takes from the configuration what the command line does not say.
+func (o *hashOptions) configured(changed func(flag string) bool) error {
+	if o.file == "" {
+		return nil
+	}
+	cfg, err := config.Load(o.file)
+	if err != nil {
+		return err
+	}
+	app := cfg.AppPasswords
+	if !changed("algorithm") {
+		o.algorithm = app.Algorithm
+		if o.stdin {
+			o.algorithm = app.ChosenAlgorithm
+		}
+	}
+	if !changed("expires") {
+		o.expires = app.DefaultLifetime.String()
+	}
+	if !changed("attribute") {
+		o.attribute = app.Attribute
+	}
+	return nil
 }
 
 // run makes the password and prints it.
@@ -109,12 +141,18 @@ func (o *hashOptions) parameters(now time.Time) (secrets.Params, error) {
 		}
 		p.Expires = p.Created.Add(time.Duration(lifetime))
 	}
+	for i, service := range p.Services {
+		p.Services[i] = secrets.CanonicalService(service)
+	}
 	for _, n := range o.networks {
 		prefix, err := netip.ParsePrefix(n)
-		if err != nil {
-			return p, fmt.Errorf("--net %s: not a network such as 192.0.2.0/24", n)
+		if addr, e := netip.ParseAddr(n); e == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
 		}
-		p.Networks = append(p.Networks, prefix)
+		if err != nil {
+			return p, fmt.Errorf("--net %s: not a network such as 192.0.2.0/24, nor an address", n)
+		}
+		p.Networks = append(p.Networks, prefix.Masked())
 	}
 	return p, nil
 }
@@ -147,7 +185,8 @@ func readPassword(in io.Reader) ([]byte, error) {
 
 // modifyLDIF is an LDIF record (RFC 2849) that adds one value of attribute.
 func modifyLDIF(dn, attribute, value string) string {
-	return ldifLine("dn", dn) + "changetype: modify\nadd: " + attribute + "\n" + ldifLine(attribute, value) + "\n"
+	return "# An entry without the class appPasswordAccount refuses this (65); add the class first.\n" +
+		ldifLine("dn", dn) + "changetype: modify\nadd: " + attribute + "\n" + ldifLine(attribute, value) + "\n"
 }
 
 // ldifLine writes name and value, in base64 where RFC 2849 demands it.

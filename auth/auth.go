@@ -179,6 +179,8 @@ type State struct {
 	Lock string
 	// Locked says that the entry shows a lock.
 	Locked bool
+	// Failures is how many failures the upstream itself counts at the moment; 0 where it does not show.
+	Failures int
 }
 
 // Lockout is the lock-out policy of the upstream.

@@ -70,7 +70,8 @@ type account struct {
 	fingerprint string // the password that bad and failed belong to
 	lock        string // the lock state that failed belongs to
 	bad         map[digest]badMark
-	failed      int // failures since the last success
+	failed      int  // failures since the last success
+	shows       bool // the upstream's own count has shown a failure of ours
 	lastFailure time.Time
 	sources     map[netip.Addr]int // failed, by the user's address
 	accepted    digest             // the password that the upstream accepted last; zero: none
@@ -90,6 +91,7 @@ type badMark struct {
 type budget struct {
 	limit    int           // 0: any number
 	interval time.Duration // the upstream forgets failures after so long; 0: never
+	most     int           // the upstream's own count of failures must never get beyond; 0: not known
 	window   time.Duration // how long a failure is known where no state is readable
 }
 
@@ -110,6 +112,7 @@ type question struct {
 	password    digest
 	fingerprint string // of the state that the lookup returned
 	lock        string // likewise
+	counted     int    // failures that the upstream counted at the lookup
 	source      netip.Addr
 	budget      budget
 }
@@ -197,6 +200,15 @@ func (f *failures) try(q question, now time.Time) (t *ticket, v verdict, wait <-
 	if a.failed >= limit || q.source.IsValid() && a.sources[q.source] >= q.budget.source() {
 		return nil, overBudget, nil
 	}
+	// What the upstream counts is of other instances, of those before a restart and of everybody else too.
+	if most := q.budget.most; most > 0 {
+		switch counted := max(a.failed, q.counted); {
+		case counted >= most:
+			return nil, overBudget, nil
+		case counted+a.reserved >= most:
+			return nil, toForward, a.wait()
+		}
+	}
 	if a.failed+a.reserved >= limit {
 		return nil, toForward, a.wait()
 	}
@@ -214,6 +226,10 @@ func (a *account) settle(q question, now time.Time) {
 		a.lock, a.failed, a.sources = q.lock, 0, nil
 	}
 	if q.budget.interval > 0 && now.Sub(a.lastFailure) > q.budget.interval {
+		a.failed, a.sources = 0, nil
+	}
+	// Where its count shows and is 0 again, the user has logged in elsewhere, or was unlocked.
+	if a.shows && q.counted == 0 && len(a.flying) == 0 {
 		a.failed, a.sources = 0, nil
 	}
 }
@@ -269,6 +285,7 @@ func (t *ticket) land(o outcome, after State, readable bool, now time.Time) {
 // for the window only, since a right password must not be refused for ever.
 func (a *account) fail(q question, after State, readable bool, now time.Time) {
 	a.failed++
+	a.shows = readable && after.Failures > 0
 	a.lastFailure = now
 	if q.source.IsValid() && q.budget.limit > 0 {
 		if a.sources == nil {

@@ -44,6 +44,7 @@ func (a *attempt) knownBadOrBudget(ctx context.Context) bool {
 		password:    a.mem.digest(useFailure, e.Key, a.password),
 		fingerprint: e.State.Fingerprint,
 		lock:        e.State.Lock,
+		counted:     e.State.Failures,
 		source:      sourceOf(a.bind.Client.Addr),
 		budget:      a.budget(),
 	}, a.mem.now)
@@ -69,7 +70,7 @@ func (v *Verifier) budget() budget {
 		b.interval = v.window
 	}
 	if v.maxFailures == autoFailures {
-		b.limit = 0
+		b.limit, b.most = 0, max(0, policy.MaxFailures-1)
 		if policy.MaxFailures > 0 {
 			b.limit = max(1, policy.MaxFailures-2)
 		}

@@ -13,7 +13,7 @@ func TestForwardAllocations(t *testing.T) {
 	u := unstarted(t, testConfig(config.URL{Scheme: "ldap", Address: "127.0.0.1:1"}))
 	ours, theirs := net.Pipe()
 	go answerAll(theirs)
-	l := newLink(u.servers[0], ours, ours, false)
+	l := newLink(u.servers[0], ours, ours, false, false)
 	m, err := wire.Parse(wire.AppendMessage(nil, 5, wire.OpSearchRequest, searchFor("dc=x"), nil))
 	if err != nil {
 		t.Fatal(err)

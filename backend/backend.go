@@ -177,7 +177,10 @@ func (u *Upstream) Start(ctx context.Context) {
 		u.workers.Add(1)
 		go s.runProber()
 	}
-	_ = u.readSurvey(ctx) // the surveyor tries again
+	// A directory that hangs must not keep clients from being told so.
+	first, cancel := context.WithTimeout(ctx, time.Duration(u.cfg.Upstream.BindTimeout))
+	defer cancel()
+	_ = u.readSurvey(first) // the surveyor tries again
 	u.workers.Add(1)
 	go u.runSurveyor()
 }

@@ -78,6 +78,22 @@ func (u *Upstream) turn() int {
 	return int(u.next.Add(1) & 0xffff)
 }
 
+type turnKey struct{}
+
+// Pinned has everything that is asked within ctx begin at one and the same
+// server: what a lookup says of a password is held against what a bind says of it.
+func (u *Upstream) Pinned(ctx context.Context) context.Context {
+	return context.WithValue(ctx, turnKey{}, u.turn())
+}
+
+// turnOf is the turn of ctx, else the next one.
+func (u *Upstream) turnOf(ctx context.Context) int {
+	if t, ok := ctx.Value(turnKey{}).(int); ok {
+		return t
+	}
+	return u.turn()
+}
+
 // at is the i-th server to try, for a request that starts at turn.
 func (c *choice) at(turn, i int) *server {
 	if i < c.ups {
@@ -144,10 +160,10 @@ func (s *server) suspect(cause error) {
 // connect dials and judges the server by the outcome. What is not the server's
 // fault leaves its health alone: the caller has left, or has too little time,
 // or this process has no descriptors left.
-func (s *server) connect(ctx context.Context, pooled bool) (*Link, error) {
+func (s *server) connect(ctx context.Context, pooled, strange bool) (*Link, error) {
 	raw, conn, err := s.up.dialer.dial(ctx, s.url)
 	if err == nil {
-		if l := newLink(s, raw, conn, pooled); l != nil {
+		if l := newLink(s, raw, conn, pooled, strange); l != nil {
 			return l, nil
 		}
 		return nil, errClosing
@@ -190,7 +206,7 @@ func (s *server) runProber() {
 func (s *server) probe() bool {
 	ctx, cancel := context.WithTimeout(s.up.stop, 2*s.up.dialer.timeout)
 	defer cancel()
-	l, err := s.connect(ctx, false)
+	l, err := s.connect(ctx, false, false)
 	if err != nil {
 		if ctx.Err() != nil {
 			s.fail(err)

@@ -26,15 +26,16 @@ var errClosed = fmt.Errorf("%w: link closed", ErrUnavailable)
 
 // Link is one connection to an upstream server. Safe for concurrent use.
 type Link struct {
-	up     *Upstream
-	server *server
-	raw    net.Conn // the socket
-	conn   net.Conn // the socket, or TLS on it
-	reader *wire.Reader
-	writer *wire.Writer
-	pooled bool // takes a place of the pool
-	done   chan struct{}
-	heard  atomic.Int64 // counts messages received
+	up      *Upstream
+	server  *server
+	raw     net.Conn // the socket
+	conn    net.Conn // the socket, or TLS on it
+	reader  *wire.Reader
+	writer  *wire.Writer
+	pooled  bool // takes a place of the pool
+	strange bool // one of those for anonymous links
+	done    chan struct{}
+	heard   atomic.Int64 // counts messages received
 
 	mu         sync.Mutex // guards the fields below; no I/O and no Deliver under it
 	pending    pending
@@ -49,12 +50,12 @@ type Link struct {
 
 // newLink makes a link of a connection and starts its reader, which ends when
 // the link is lost or closed; nil once Close has begun.
-func newLink(s *server, raw, conn net.Conn, pooled bool) *Link {
+func newLink(s *server, raw, conn net.Conn, pooled, strange bool) *Link {
 	if !s.up.own(&s.up.links) {
 		raw.Close()
 		return nil
 	}
-	l := &Link{up: s.up, server: s, raw: raw, conn: conn, pooled: pooled,
+	l := &Link{up: s.up, server: s, raw: raw, conn: conn, pooled: pooled, strange: strange,
 		reader:  wire.NewReader(conn, wire.MaxFromUpstream),
 		writer:  wire.NewWriter(conn, writeBacklog, writeStall),
 		done:    make(chan struct{}),
@@ -155,6 +156,8 @@ func (l *Link) wrap(err error) error {
 func (l *Link) Abandon(id int32) {
 	l.mu.Lock()
 	sink := l.pending.remove(id)
+	// The reader may be held up by this very sink, and must not hold up the next owner of the link.
+	l.spoiled = l.spoiled || sink != nil && l.delivering
 	own := l.pending.nextID()
 	lost := l.err != nil
 	l.mu.Unlock()

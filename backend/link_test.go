@@ -217,7 +217,7 @@ func TestNoMisdelivery(t *testing.T) {
 	u, _ := plainLink(t, s)
 	var wg sync.WaitGroup
 	for range links {
-		l, err := u.AnonymousLink(testContext(t, 5*time.Second))
+		l, err := u.BindLink(testContext(t, 5*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}

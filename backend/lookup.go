@@ -196,6 +196,7 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 	}
 	var ids [len(identities)]string
 	var st stateValues
+	failures := 0
 	err = wire.EachAttribute(se.Attributes, func(a wire.Attribute) bool {
 		switch i := identity(a.Type); {
 		case i >= 0:
@@ -205,6 +206,8 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 				e.Values = append(e.Values, clone(v))
 				return true
 			})
+		case strings.EqualFold(string(a.Type), attrFailures):
+			failures = countFailures(a, sv.lockout.Interval, u.clock.now())
 		default:
 			st.take(a)
 		}
@@ -214,6 +217,7 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 		return nil, err
 	}
 	e.State = st.state(sv.useCSN, sv.lockFor, u.clock.now())
+	e.State.Failures = failures
 	e.Key = key(ids, dn)
 	return e, nil
 }

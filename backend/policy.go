@@ -103,6 +103,9 @@ func (sv *survey) add(l auth.Lockout, lasts time.Duration) {
 	sv.lockout = stricter(sv.lockout, l)
 }
 
+// assumedFailures is what most directories are set to.
+const assumedFailures = 5
+
 // readPolicies reads the policies that there are and keeps the strictest of
 // each part: which of them applies to whom is not ours to work out.
 func (u *Upstream) readPolicies(ctx context.Context, sv *survey, bases []string, scope int, filter string, keys policyKeys) error {
@@ -126,6 +129,9 @@ func (u *Upstream) readPolicies(ctx context.Context, sv *survey, bases []string,
 		}
 	}
 	if !seen {
+		// There is a policy, and nobody says which: better too few failures than a locked account.
+		sv.lockout = auth.Lockout{MaxFailures: assumedFailures}
+		u.log.Warn("the directory's lock-out policy is not readable as upstream.bind_dn; assuming the usual one", "lockout_failures", assumedFailures)
 		sv.note("no lock-out policy is readable as upstream.bind_dn; set fallback.max_failures if the directory locks accounts")
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 type pool struct {
 	mu      sync.Mutex // guards the fields below and every server's idle; no I/O under it
 	places  int        // free places; a link holds one from before its dial until its end
+	strange int        // places that anonymous links may still take, of those
 	links   map[*Link]bool
 	waiting []chan struct{} // who waits for a place or an idle link, first come first
 	closed  bool
@@ -21,10 +22,15 @@ type pool struct {
 
 func (p *pool) init(places int) {
 	p.places, p.links = max(places, 1), map[*Link]bool{}
+	// Anybody can have an anonymous link; whoever has a password must still find a place.
+	p.strange = max(p.places/4, 1)
 }
 
 // errClosing is the answer to everything that comes after Close.
 var errClosing = fmt.Errorf("%w: this configuration is no longer in use", ErrUnavailable)
+
+// errStrangers is the answer to an anonymous client when others like it have all the links that they may have.
+var errStrangers = fmt.Errorf("%w: anonymous clients have a quarter of upstream.max_links already", ErrUnavailable)
 
 // own counts a goroutine that is about to start; false: Close has begun, and waits already.
 func (u *Upstream) own(wg *sync.WaitGroup) bool {
@@ -54,6 +60,9 @@ func (p *pool) ended(l *Link) {
 	}
 	if l.pooled {
 		p.places++
+		if l.strange {
+			p.strange++
+		}
 		p.wakeOne()
 	}
 }
@@ -94,10 +103,13 @@ func (p *pool) wakeOne() {
 }
 
 // freePlace gives back a place whose dial failed.
-func (p *pool) freePlace() {
+func (p *pool) freePlace(strange bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.places++
+	if strange {
+		p.strange++
+	}
 	p.wakeOne()
 }
 
@@ -117,8 +129,15 @@ func (p *pool) take(ctx context.Context, u *Upstream, s *server, reuse bool) (*L
 		} else if l != nil {
 			s.idle = append(s.idle, l)
 		}
+		if !reuse && p.strange == 0 {
+			p.mu.Unlock()
+			return nil, errStrangers
+		}
 		if p.places > 0 {
 			p.places--
+			if !reuse {
+				p.strange--
+			}
 			p.mu.Unlock()
 			return nil, nil
 		}
@@ -224,7 +243,7 @@ func (u *Upstream) AnonymousLink(ctx context.Context) (*Link, error) { return u.
 
 // link tries the servers one after the other.
 func (u *Upstream) link(ctx context.Context, reuse bool) (*Link, error) {
-	c, turn := u.choice.Load(), u.turn()
+	c, turn := u.choice.Load(), u.turnOf(ctx)
 	var last error
 	for i := range c.list {
 		s := c.at(turn, i)
@@ -232,10 +251,10 @@ func (u *Upstream) link(ctx context.Context, reuse bool) (*Link, error) {
 		if l != nil || err != nil {
 			return l, err
 		}
-		if l, err = s.connect(ctx, true); err == nil {
+		if l, err = s.connect(ctx, true, !reuse); err == nil {
 			return l, nil
 		}
-		u.pool.freePlace()
+		u.pool.freePlace(!reuse)
 		last = err
 		if ctx.Err() != nil {
 			break

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -81,12 +82,44 @@ func TestPoolBound(t *testing.T) {
 		t.Error("an anonymous link that was used before")
 	}
 	// An idle bind link makes room for an anonymous one.
+	fresh.Close()
+	c := bindLink(t, u)
 	u.Release(a)
 	go take(u.AnonymousLink)
 	second := <-got
 	isDone(t, a)
-	fresh.Close()
+	c.Close()
 	second.Close()
+}
+
+// Anonymous clients have a quarter of the links; whoever has a password finds one.
+func TestPoolShareOfStrangers(t *testing.T) {
+	u, _ := smallPool(t, 8)
+	ctx := testContext(t, 5*time.Second)
+	var links []*Link
+	for range 2 {
+		l, err := u.AnonymousLink(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		links = append(links, l)
+	}
+	if _, err := u.AnonymousLink(ctx); !errors.Is(err, errStrangers) {
+		t.Errorf("a third: %v", err)
+	}
+	for range 6 {
+		links = append(links, bindLink(t, u))
+	}
+	// What one gives back another may have: the bind link waits for the place.
+	links[0].Close()
+	bindLink(t, u).Close()
+	l, err := u.AnonymousLink(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range append(links, l) {
+		l.Close()
+	}
 }
 
 // A link that is lost or has something outstanding is of no use to the next, and its place is free again.

@@ -138,7 +138,7 @@ func (s *searchSink) giveUp(err error) bool {
 // returned as it is. Errors other than those of each are ErrUnavailable.
 func (u *Upstream) ServiceSearch(ctx context.Context, s *wire.SearchRequest, controls []byte,
 	each func(e wire.SearchEntry, controls []byte) error) (wire.Result, error) {
-	c, turn := u.choice.Load(), u.turn()
+	c, turn := u.choice.Load(), u.turnOf(ctx)
 	var result wire.Result
 	last := error(nil)
 	for i := range c.list {

@@ -136,7 +136,7 @@ func (sl *serviceSlot) runAttempt(s *server, a *attempt) {
 
 // connectService connects a link and binds it as bind_dn; without one it stays anonymous.
 func (s *server) connectService(ctx context.Context) (*Link, error) {
-	l, err := s.connect(ctx, false)
+	l, err := s.connect(ctx, false, false)
 	if err != nil {
 		if ctx.Err() != nil {
 			s.suspect(err)

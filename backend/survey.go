@@ -36,7 +36,7 @@ type survey struct {
 	useCSN   bool   // entryCSN tells about the password, see decideCSN
 	lockout  auth.Lockout
 	lockFor  time.Duration // how long a lock lasts, the longest of all policies; 0: for good, or not known
-	bases    []wire.DN // users.bases, as configured and as the upstream spells them
+	bases    []wire.DN     // users.bases, as configured and as the upstream spells them
 	notes    []string
 }
 
@@ -59,11 +59,12 @@ func unsurveyed(cfg *config.Config) *survey {
 // Schema is what the subschema says of the secrets attribute; never nil.
 func (u *Upstream) Schema() *Schema { return u.survey.Load().schema }
 
-// surveyed is the survey of the moment. With enabled_filter auto nobody can be
-// judged before the kind of server is known: then it is read first, or an error.
+// surveyed is the survey of the moment. Before the first one nobody can be judged:
+// neither the names of the secrets attribute nor the lock-out policy is known,
+// nor with auto who is enabled. Then it is read first, or an error.
 func (u *Upstream) surveyed(ctx context.Context) (*survey, error) {
 	sv := u.survey.Load()
-	if sv.read || !u.lookup.auto {
+	if sv.read {
 		return sv, nil
 	}
 	if err := u.readSurvey(ctx); err != nil {

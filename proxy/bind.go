@@ -31,17 +31,22 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 		return refuseVersion, nil
 	}
 	begun := time.Now()
+	controls, refused := bindControls(m.Controls)
 	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.BindTimeout))
 	defer cancel()
-	up := &upstreamBinder{upstream: st.Upstream, controls: m.Controls}
+	ctx = st.Upstream.Pinned(ctx)
+	up := &upstreamBinder{upstream: st.Upstream, controls: controls}
 	request, err := c.authBind(st, p, &b, m.Controls)
-	d := st.Verifier.Verify(ctx, request, up)
+	var d auth.Decision
+	if !refused {
+		d = st.Verifier.Verify(ctx, request, up)
+	}
 	if d.Err == nil && d.Kind == auth.InvalidCredentials {
 		d.Err = err
 	}
 	// The buffer is read into again sooner or later; the password has no business in it until then.
 	clear(b.Password)
-	unsupported := d.Answer == nil && criticalBindControl(m.Controls)
+	unsupported := refused || d.Answer == nil && criticalBindControl(m.Controls)
 	c.logBind(&request, &d, up, unsupported, time.Since(begun))
 	if unsupported {
 		// Decided here, where the control is not known (RFC 4511 4.1.11).
@@ -53,11 +58,11 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 		return nil, errUndecided
 	}
 	c.enterSession(st, &d, up, b.Version == 2)
-	var controls []byte
+	var answered []byte
 	if m.Controls != nil && b.Version == 3 && d.Kind == auth.Accepted && d.Answer != nil {
-		controls = d.Answer.Controls
+		answered, _ = bindControls(d.Answer.Controls)
 	}
-	return nil, c.answerBind(m.ID, &d, controls)
+	return nil, c.answerBind(m.ID, &d, answered)
 }
 
 // authBind is the bind as the decision sees it. The error says why a context or
@@ -69,7 +74,7 @@ func (c *conn) authBind(st *state, p *policy, b *wire.BindRequest, controls []by
 		Listener: p.bind,
 		Client:   auth.Client{Service: strings.ToLower(p.Service), Peer: c.peer},
 	}
-	if p.Clients == "direct" {
+	if p.Clients == "direct" && !c.unannounced {
 		request.Client.Addr = c.peer
 	}
 	name, _, uc, found, err := splitContext(b.Name)
@@ -145,6 +150,35 @@ func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 
 		return
 	}
 	c.r.SetLimit(st.Config.Limits.Message)
+}
+
+// passedBindControls are the controls that go upstream with a bind, and come back with
+// its answer. A link is used again, so that a control which changes what a bind does to
+// a connection (PingDirectory's "retain identity" leaves it to whoever was bound before)
+// must not get there, nor may an answer carry entries.
+var passedBindControls = map[string]bool{
+	oidPasswordPolicy:          true,
+	"2.16.840.1.113730.3.4.16": true, // authorization identity request, RFC 3829
+	"2.16.840.1.113730.3.4.15": true, // and its response
+	"2.16.840.1.113730.3.4.4":  true, // password expired (Netscape)
+	"2.16.840.1.113730.3.4.5":  true, // password expires soon (Netscape)
+	oidSessionTracking:         true,
+}
+
+// bindControls is those of controls that pass, nil for none; refused: one that does not is critical.
+func bindControls(controls []byte) (out []byte, refused bool) {
+	if len(controls) == 0 {
+		return nil, false
+	}
+	_ = wire.EachControl(controls, func(c wire.Control) bool { // validated before
+		if passedBindControls[string(c.OID)] {
+			out = append(out, c.Raw...)
+		} else {
+			refused = refused || c.Critical
+		}
+		return true
+	})
+	return out, refused
 }
 
 // criticalBindControl reports whether a bind has a critical control that a

@@ -72,6 +72,8 @@ type conn struct {
 	hop  netip.Addr   // the other end of the socket
 	// certified says that the client has shown a certificate of client_ca.
 	certified bool
+	// unannounced says that a PROXY header named nobody: the peer is the proxy itself.
+	unannounced bool
 
 	sess session
 
@@ -130,7 +132,7 @@ func (c *conn) open() (netip.Addr, error) {
 			return netip.Addr{}, err
 		}
 		c.sock = sock
-		if from.IsValid() {
+		if c.unannounced = !from.IsValid(); !c.unannounced {
 			c.peer = from
 		}
 	}

@@ -29,10 +29,11 @@ func (c *conn) forward(m wire.Message) (*refusal, error) {
 
 // guarded checks a request for the secrets attribute, unless the client may see it.
 func (c *conn) guarded(m wire.Message) *refusal {
-	if c.sess.visible {
+	st := c.srv.state.Load()
+	if c.seesSecrets(st) {
 		return nil
 	}
-	g := c.srv.state.Load().guard()
+	g := st.guard()
 	return g.request(m)
 }
 

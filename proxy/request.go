@@ -33,8 +33,8 @@ var _ backend.Sink = (*request)(nil)
 // secrets attribute removed from their responses.
 func (c *conn) newRequest(m wire.Message) *request {
 	q := &request{c: c, w: c.w, id: m.ID, op: m.Op, v2: c.sess.v2}
-	if !c.sess.visible {
-		q.rewrite.guard, q.rewrite.guarded = c.srv.state.Load().guard(), true
+	if st := c.srv.state.Load(); !c.seesSecrets(st) {
+		q.rewrite.guard, q.rewrite.guarded = st.guard(), true
 	}
 	return q
 }

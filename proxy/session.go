@@ -84,7 +84,7 @@ func (c *conn) dropLink() {
 	c.sess = session{}
 	switch {
 	case s.link == nil:
-	case busy:
+	case busy, s.kind != passed: // an anonymous link is nobody else's, nor is one bound as appbind
 		s.link.Close()
 	default:
 		s.home.Release(s.link)

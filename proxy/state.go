@@ -61,6 +61,10 @@ func (st *state) seesSecrets(dn string) bool {
 	return err == nil && st.visible[parsed.Key()]
 }
 
+// seesSecrets reports whether the client may see the secrets attribute, by the
+// configuration of its bind and by that of the moment.
+func (c *conn) seesSecrets(st *state) bool { return c.sess.visible && st.seesSecrets(c.sess.dn) }
+
 // guard is the guard over the secrets attribute with the schema of the moment.
 func (st *state) guard() guard {
 	return guard{schema: st.Upstream.Schema(), shared: st.shared}

@@ -29,6 +29,8 @@ const (
 type slapdOptions struct {
 	// Lockout adds the ppolicy overlay with pwdMaxFailure 5, pwdFailureCountInterval 0.
 	Lockout bool
+	// HidePolicy keeps the policy from everybody but the rootdn.
+	HidePolicy bool
 	// AccessLog adds cn=accesslog.
 	AccessLog bool
 	// AnonymousRead lets everybody read all but passwords, as many directories do.

@@ -1,6 +1,7 @@
 # make run    the demo: appbind on its embedded directory, with commands to paste
 # make test   everything: checks, unit and wire tests with the race detector, real servers, fuzzing
 # make build  the binary, bin/appbind
+# make bench  measures appbind beside slapd, back-ldap and HAProxy; the figures go to doc/performance.md
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -8,8 +9,10 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
+# What the benchmark is told; '-quick -only search' prints a short look at some works.
+BENCH_FLAGS ?= -o doc/performance.md
 
-.PHONY: build run test tools check unit fuzz measure install clean
+.PHONY: build run test tools check unit fuzz bench measure install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/appbind ./cmd/appbind
@@ -36,6 +39,10 @@ unit:
 # Every fuzz target in turn: "package target" lines come from the test binaries themselves.
 fuzz:
 	sh test/fuzz.sh $(FUZZTIME)
+
+bench:
+	sh test/tools.sh bench
+	$(GO) run ./test/bench $(BENCH_FLAGS)
 
 install: build
 	install -D -m 755 bin/appbind $(DESTDIR)/usr/sbin/appbind

@@ -50,3 +50,26 @@ func answerAll(c net.Conn) {
 		}
 	}
 }
+
+// The values of an entry are copied together, and appending to one changes no other.
+func TestAppendValues(t *testing.T) {
+	var list []byte
+	for range 50 {
+		list = wire.AppendStrings(list, "$app$phone$hash")
+	}
+	var values [][]byte
+	n := testing.AllocsPerRun(100, func() { values = appendValues(nil, list) })
+	if n > 2 {
+		t.Errorf("%v allocations for 50 values", n)
+	}
+	clear(list) // the reader's buffer, used again
+	_ = append(values[0], "and more"...)
+	for i, v := range values {
+		if string(v) != "$app$phone$hash" {
+			t.Fatalf("value %d is %q", i, v)
+		}
+	}
+	if values = appendValues(values, wire.AppendStrings(nil, "one more")); len(values) != 51 {
+		t.Errorf("%d values", len(values))
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -202,10 +203,7 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 		case i >= 0:
 			ids[i] = firstValue(a)
 		case sv.schema.Secrets(a.Type):
-			_ = wire.EachString(a.Values, func(v []byte) bool { // checked by ValidateResponse
-				e.Values = append(e.Values, clone(v))
-				return true
-			})
+			e.Values = appendValues(e.Values, a.Values)
 		case strings.EqualFold(string(a.Type), attrFailures):
 			failures = countFailures(a, sv.lockout.Interval, u.clock.now())
 		default:
@@ -220,6 +218,21 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 	e.State.Failures = failures
 	e.Key = key(ids, dn)
 	return e, nil
+}
+
+// appendValues appends the values in list, a set of OCTET STRINGs, with bytes of
+// their own. They share one copy, since an entry may have fifty.
+func appendValues(values [][]byte, list []byte) [][]byte {
+	list = clone(list)
+	n := 0
+	count := func([]byte) bool { n++; return true }
+	_ = wire.EachString(list, count) // checked by ValidateResponse
+	values = slices.Grow(values, n)
+	_ = wire.EachString(list, func(v []byte) bool {
+		values = append(values, v) // ends in its capacity too
+		return true
+	})
+	return values
 }
 
 // identity is the index of an identity attribute, -1 for others.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# tools.sh: installs what the tests need and this machine lacks, from Debian's or Ubuntu's packages.
+# tools.sh [bench]: installs what the tests need, or the benchmark, and this machine lacks, from Debian's or Ubuntu's packages.
 #
 # Nothing is started: the packages' own services stay off, the tests start
 # servers of their own on loopback. Needs root, or sudo that asks nothing.
@@ -13,18 +13,22 @@ need() { # need PROGRAM PACKAGE...
 }
 PATH=$PATH:/usr/sbin:/sbin
 need slapd slapd
-need ldapsearch ldap-utils
-need dovecot dovecot-core
-need /usr/lib/dovecot/imap dovecot-imapd
-need /usr/lib/dovecot/lmtp dovecot-lmtpd
-need /usr/lib/dovecot/modules/auth/libauthdb_ldap.so dovecot-ldap
-need postfix postfix
-need /usr/lib/postfix/postfix-ldap.so postfix-ldap
-need openssl openssl
-need gcc gcc libc6-dev
+if [ "${1:-}" = bench ]; then
+	need haproxy haproxy
+else
+	need ldapsearch ldap-utils
+	need dovecot dovecot-core
+	need /usr/lib/dovecot/imap dovecot-imapd
+	need /usr/lib/dovecot/lmtp dovecot-lmtpd
+	need /usr/lib/dovecot/modules/auth/libauthdb_ldap.so dovecot-ldap
+	need postfix postfix
+	need /usr/lib/postfix/postfix-ldap.so postfix-ldap
+	need openssl openssl
+	need gcc gcc libc6-dev
+fi
 [ -n "$packages" ] || exit 0
 
-echo "installing for the tests:$packages"
+echo "installing:$packages"
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
 	sudo="sudo -n"

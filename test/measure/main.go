@@ -36,6 +36,7 @@ var imports = map[string][]string{
 	"backend/fakeldap": {"wire"},
 	"proxy":            {"auth", "backend", "config", "secrets", "wire"},
 	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "proxy", "secrets", "wire"},
+	"test/bench":       {"secrets", "wire"},
 }
 
 type pack struct {

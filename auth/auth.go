@@ -169,6 +169,9 @@ type Entry struct {
 	Values [][]byte
 	// State is the entry's password and lock state.
 	State State
+	// Copied says that the entry comes from a copy, is shared, and must not be changed. Its State may be older than that
+	// of the directory, which need not tell of locks that it sets itself; Directory.State reads it.
+	Copied bool
 }
 
 // State is an entry's password and lock state at one moment.

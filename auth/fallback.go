@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -38,6 +39,11 @@ func (a *attempt) deniedByRule() bool {
 
 // knownBadOrBudget is row 14. Where it does not decide it holds a ticket, which row 15 lands.
 func (a *attempt) knownBadOrBudget(ctx context.Context) bool {
+	if a.d.Entry.Copied {
+		if err := a.readState(ctx); err != nil {
+			return a.fail(14, Unavailable, ReasonUpstream, err)
+		}
+	}
 	e := a.d.Entry
 	t, v, err := a.mem.failures.admit(ctx, question{
 		key:         e.Key,
@@ -58,6 +64,22 @@ func (a *attempt) knownBadOrBudget(ctx context.Context) bool {
 	}
 	a.ticket = t
 	return false
+}
+
+// readState replaces the state of a copy by that of the moment: with an old one beside a new one, each look would seem to be a change,
+// and forget what failed. An entry that is gone is the upstream's to refuse.
+func (a *attempt) readState(ctx context.Context) error {
+	state, err := a.dir.State(ctx, a.d.Entry)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := *a.d.Entry
+	e.State, e.Copied = state, false
+	a.d.Entry = &e
+	return nil
 }
 
 // budget is what the configuration makes of the upstream's lock-out policy: two below its limit, since others than

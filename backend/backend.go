@@ -49,7 +49,8 @@
 //
 // One reader per link (link.go), one prober per server (health.go), one
 // connector per service link under construction (service.go), one surveyor
-// (survey.go) and one caretaker (pool.go) per Upstream. Close waits for all.
+// (survey.go), one caretaker (pool.go) and, with app_passwords.lookup: replica,
+// one that follows the directory (replica.go) per Upstream. Close waits for all.
 package backend
 
 import (
@@ -105,6 +106,7 @@ type Upstream struct {
 	pool      pool
 	tick      atomic.Int64 // counts the caretaker's rounds; the clock of request timeouts
 	lookup    *lookup
+	replica   replica
 	survey    atomic.Pointer[survey]
 	surveying chan struct{} // holds one token while a survey is made
 	resurvey  chan struct{} // asks the surveyor to look again
@@ -151,6 +153,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Upstream, error) {
 	for i := range cfg.Upstream.URLs {
 		u.servers = append(u.servers, newServer(u, cfg.Upstream.URLs[i], []byte(cfg.Upstream.BindPassword)))
 	}
+	u.replica.init(cfg, lookup)
 	u.choose()
 	u.survey.Store(unsurveyed(cfg))
 	u.pool.init(cfg.Upstream.MaxLinks - len(u.servers)*max(cfg.Upstream.ServiceLinks, 1))
@@ -183,6 +186,10 @@ func (u *Upstream) Start(ctx context.Context) {
 	_ = u.readSurvey(first) // the surveyor tries again
 	u.workers.Add(1)
 	go u.runSurveyor()
+	if u.replica.on {
+		u.workers.Add(1)
+		go u.runReplica()
+	}
 }
 
 // Close closes pooled links at once and service links when their lookups under

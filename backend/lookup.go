@@ -74,13 +74,16 @@ func (l *lookup) search(base string, scope int, filter, selection []byte) *wire.
 	return s
 }
 
-// Find looks up a bind name: a DN by a base search, anything else by
+// Find looks up a bind name, in the replica where there is one and it knows for certain, else live: a DN by a base search, anything else by
 // name_filter below each of users.bases. The eligibility filter is evaluated by
 // the upstream; only when nothing matches does a second search without it tell
 // an entry that is not eligible, or no user at all, from one that does not exist.
 func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 	if name == "" {
 		return nil, auth.ErrNotFound // the root DSE is nobody
+	}
+	if e := u.findCopy(name); e != nil {
+		return e, nil
 	}
 	sv, err := u.surveyed(ctx)
 	if err != nil {

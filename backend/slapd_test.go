@@ -76,11 +76,15 @@ sn: Bob
 userPassword: bobpw
 `
 
-// slapd starts a real slapd of its own on a loopback port, with or without ppolicy.
-func slapd(t *testing.T, ppolicy bool) config.URL {
+// slapd starts a real slapd of its own on a loopback port, with or without
+// ppolicy. With ldif, which is added to the tree, it has syncprov.
+func slapd(t *testing.T, ppolicy bool, ldif ...string) config.URL {
 	t.Helper()
 	dir := t.TempDir()
-	conf, tree := strings.ReplaceAll(slapdConf, "DIR", dir), slapdTree
+	conf, tree := strings.ReplaceAll(slapdConf, "DIR", dir), slapdTree+"\n"+strings.Join(ldif, "")
+	if len(ldif) > 0 {
+		conf = strings.NewReplacer("MODULES", "MODULES\nmoduleload syncprov", "OVERLAYS", "overlay syncprov\nOVERLAYS").Replace(conf)
+	}
 	if ppolicy {
 		conf = strings.ReplaceAll(conf, "MODULES", "moduleload ppolicy")
 		conf = strings.ReplaceAll(conf, "OVERLAYS", "overlay ppolicy\nppolicy_default cn=policy,dc=example,dc=org")

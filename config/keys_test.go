@@ -71,7 +71,7 @@ func TestKeys(t *testing.T) {
 		{with("fallback: {max_failures: off}"), "4: fallback.max_failures: must be auto, or a number from 0 to 1000000"},
 		{with("fallback: {max_failures: -1}"), "4: fallback.max_failures: must be auto, or a number from 0 to 1000000"},
 		// texts by kind
-		{with("app_passwords: {lookup: replica}"), "4: app_passwords.lookup: must be live"},
+		{with("app_passwords: {lookup: cached}"), "4: app_passwords.lookup: must be live or replica"},
 		{with("app_passwords: {algorithm: argon}"), "4: app_passwords.algorithm: must be sha256, bcrypt, argon2i or argon2id"},
 		{with("app_passwords: {attribute: 1.2.3}"), "4: app_passwords.attribute: must be the name of one attribute, such as mail; no OID, no option, no *"},
 		{with("own_entry_attributes: ['*']"), "4: own_entry_attributes[0]: must be the name of one attribute, such as mail; no OID, no option, no *"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -34,6 +35,7 @@ func (c *check) directory(ctx context.Context, user, password string) {
 	}
 	c.kind()
 	c.users(counts)
+	c.replica(ctx)
 	holder := c.secrets(conn)
 	c.stranger(ctx, url, "anonymous", "", "", holder)
 	if user != "" {
@@ -70,6 +72,21 @@ func (c *check) kind() {
 		c.fail("schema", "userPassword must not hold app passwords: OpenLDAP takes a value without {SCHEME} for a password in clear")
 	}
 	c.ok("schema", "%s is known as %s", c.cfg.AppPasswords.Attribute, strings.Join(info.SecretsNames, ", "))
+}
+
+// replica tells whether app_passwords.lookup: replica works with this directory.
+func (c *check) replica(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	switch r := c.up.Replica(ctx); {
+	case !r.On:
+	case r.Current:
+		c.ok("replica", "holds %d users", r.Users)
+	case errors.Is(r.Err, context.DeadlineExceeded):
+		c.warn("replica", "%v; until then binds are looked up live", r.Err)
+	default:
+		c.fail("replica", "binds are looked up live: %v", r.Err)
+	}
 }
 
 // users tells what the filters match.

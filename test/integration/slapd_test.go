@@ -35,6 +35,8 @@ type slapdOptions struct {
 	AccessLog bool
 	// AnonymousRead lets everybody read all but passwords, as many directories do.
 	AnonymousRead bool
+	// Sync adds the syncprov overlay.
+	Sync bool
 	// CertFile and KeyFile add an ldaps listener, and StartTLS.
 	CertFile, KeyFile string
 	// ClientCA demands client certificates from this authority.

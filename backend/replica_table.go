@@ -1,0 +1,210 @@
+package backend
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"appbind/auth"
+)
+
+// table is the users as one session of the replica holds them. Its indexes
+// answer only for what one entry alone has; where two share a key, neither is served.
+type table struct {
+	mu      sync.RWMutex       // guards the fields below; no I/O under it
+	byID    map[string]*record // by the entryUUID of the sync state control, 16 octets
+	byDN    index
+	byName  index              // by the values of the attributes of name_filter
+	parents map[string]*parent // by DN key
+	odd     bool               // attributes came that were not asked for by this name: byName would not be complete
+	ended   bool               // the session is over: nothing is answered any more
+	proven  time.Time          // the table was what the server held at this time; zero: not proven yet
+}
+
+// record is one user.
+type record struct {
+	entry  *auth.Entry // never changed: whoever found it may hold it
+	parent string      // key of the parent in table.parents
+	names  []string    // keys in byName
+}
+
+// parent is an entry below which users stand. Renaming it renames them, and nothing is sent for them.
+type parent struct {
+	dn    string
+	users int
+	id    string // its entryUUID; "" until it was read
+}
+
+// index maps a key to the records that have it, nearly always one.
+type index map[string][]*record
+
+func (x index) add(key string, r *record) { x[key] = append(x[key], r) }
+
+func (x index) remove(key string, r *record) {
+	list := x[key]
+	for i, other := range list {
+		if other == r {
+			list = append(list[:i:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(x, key)
+		return
+	}
+	x[key] = list
+}
+
+func newTable() *table {
+	return &table{byID: map[string]*record{}, byDN: index{}, byName: index{}, parents: map[string]*parent{}}
+}
+
+// put takes an entry in, in the place of what had its ID. parentDN is the DN of its parent.
+func (t *table) put(id string, r *record, parentDN string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drop(id)
+	t.byID[id] = r
+	if key, plain := plainName(r.entry.DN); plain { // others are never asked for
+		t.byDN.add(key, r)
+	}
+	for _, n := range r.names {
+		t.byName.add(n, r)
+	}
+	p := t.parents[r.parent]
+	if p == nil {
+		p = &parent{dn: parentDN}
+		t.parents[r.parent] = p
+	}
+	p.users++
+}
+
+// remove takes an entry out; one that is not there is none of ours.
+func (t *table) remove(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drop(id)
+}
+
+// drop is remove; the caller holds t.mu.
+func (t *table) drop(id string) {
+	r := t.byID[id]
+	if r == nil {
+		return
+	}
+	delete(t.byID, id)
+	if key, plain := plainName(r.entry.DN); plain {
+		t.byDN.remove(key, r)
+	}
+	for _, n := range r.names {
+		t.byName.remove(n, r)
+	}
+	if p := t.parents[r.parent]; p != nil {
+		if p.users--; p.users == 0 {
+			delete(t.parents, r.parent)
+		}
+	}
+}
+
+// find is the one entry of a bind name; nil where the directory must be asked.
+func (t *table) find(name string, isDN, byName bool, now time.Time) *auth.Entry {
+	key, plain := plainName(name)
+	if !plain || !isDN && !byName {
+		return nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.ended || !currentAt(t.proven, now) {
+		return nil
+	}
+	list := t.byDN[key]
+	if !isDN {
+		if list = t.byName[key]; t.odd {
+			return nil
+		}
+	}
+	if len(list) != 1 {
+		return nil
+	}
+	return list[0].entry
+}
+
+// currentAt reports whether a proof of currency is young enough. The age is the
+// larger of that by the monotonic clock and that by the wall clock: the first
+// stands still while the machine sleeps, the second may be set.
+func currentAt(proven, now time.Time) bool {
+	if proven.IsZero() {
+		return false
+	}
+	wall := now.Round(0).Sub(proven.Round(0))
+	return now.Sub(proven) < maxAge && wall < maxAge && wall > -maxAge
+}
+
+// prove records that the table was current at that time.
+func (t *table) prove(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at.After(t.proven) {
+		t.proven = at
+	}
+}
+
+// end makes the table answer nothing any more.
+func (t *table) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+}
+
+// size is how many users it holds and when it was proven last.
+func (t *table) size() (users int, proven time.Time) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.byID), t.proven
+}
+
+// watched are the parents to look at, with the IDs that they had.
+func (t *table) watched() []parent {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	list := make([]parent, 0, len(t.parents))
+	for _, p := range t.parents {
+		list = append(list, *p)
+	}
+	return list
+}
+
+// know records the ID of a parent.
+func (t *table) know(key, id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.parents[key]; p != nil {
+		p.id = id
+	}
+}
+
+// plainName is a bind name in the form of the indexes: lower case. A name that
+// has more than one spelling by more than case is not plain, and the directory
+// must be asked what it means: escapes, quotes, spaces other than single ones within a
+// value, several values in an RDN, letters outside ASCII.
+func plainName(name string) (key string, plain bool) {
+	upper := false
+	for i := 0; i < len(name); i++ {
+		switch c := name[i]; {
+		case isAlnum(c):
+			upper = upper || c >= 'A' && c <= 'Z'
+		case strings.IndexByte("=,.@_-", c) >= 0:
+		case c == ' ' && i > 0 && i+1 < len(name) && isAlnum(name[i-1]) && isAlnum(name[i+1]):
+		default:
+			return "", false
+		}
+	}
+	if upper {
+		name = strings.ToLower(name)
+	}
+	return name, true
+}
+
+func isAlnum(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+}

@@ -39,6 +39,7 @@ type slots struct {
 	waiting map[string][]*work // per entry, in order of arrival; never an empty list
 	turn    []string           // entries with work waiting and none running, in order of their turn
 	queued  int                // work waiting, all together
+	refused uint64             // work that got no slot: no room, or not in time
 }
 
 // work is one hash that waits for its slot.
@@ -105,6 +106,7 @@ func (s *slots) enqueue(entry string, w *work) bool {
 	defer s.mu.Unlock()
 	list := s.waiting[entry]
 	if s.queued >= maxQueued || len(list) >= maxEntryQueued {
+		s.refused++
 		return false
 	}
 	s.waiting[entry] = append(list, w)
@@ -124,6 +126,7 @@ func (s *slots) leave(entry string, w *work) bool {
 	if i < 0 {
 		return false
 	}
+	s.refused++
 	s.drop(entry, i)
 	if s.waiting[entry] == nil {
 		if t := slices.Index(s.turn, entry); t >= 0 {

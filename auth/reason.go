@@ -48,3 +48,16 @@ const (
 	ReasonUpstream         = "upstream in trouble"
 	ReasonInternal         = "internal error"
 )
+
+// Reasons lists all of them.
+func Reasons() []string {
+	return []string{
+		ReasonMechanism, ReasonExternalUnknown, ReasonExternal, ReasonEmptyPassword, ReasonAnonymous, ReasonAnonymousRefused,
+		ReasonClearText, ReasonContext, ReasonTooLong, ReasonListed, ReasonLookup, ReasonNotFound, ReasonAmbiguous, ReasonNotUser,
+		ReasonIneligible, ReasonStoredSecret, ReasonAppPassword, ReasonExpired, ReasonService, ReasonNetwork, ReasonDenied,
+		ReasonHashing, ReasonGuesses, ReasonNoAppPassword, ReasonMistyped, ReasonAppWithCode, ReasonFallbackDenied,
+		ReasonFallbackFilter, ReasonFilterFailed, ReasonTOTPMissing, ReasonTOTPMalformed, ReasonCodeMissing, ReasonCodeWrong,
+		ReasonCodeUsed, ReasonCodesThrottled, ReasonCodesBusy, ReasonKnownBad, ReasonBudget, ReasonMain, ReasonUpstreamRefused,
+		ReasonLocked, ReasonAccount, ReasonUpstream, ReasonInternal,
+	}
+}

@@ -99,6 +99,7 @@ type Upstream struct {
 	dialer *dialer
 
 	servers  []*server
+	panics   *atomic.Uint64 // bugs of ours in a Sink, each contained in its link; see Continue
 	choice   atomic.Pointer[choice]
 	next     atomic.Uint32 // turns the choice for balance: spread
 	healthMu sync.Mutex    // guards the health of all servers, and the making of choice
@@ -148,7 +149,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{cfg: cfg, log: log, clock: systemClock(), dialer: d, lookup: lookup,
-		surveying: make(chan struct{}, 1), resurvey: make(chan struct{}, 1), linksEnd: make(chan struct{}), absent: absentDN(cfg)}
+		surveying: make(chan struct{}, 1), resurvey: make(chan struct{}, 1), linksEnd: make(chan struct{}), absent: absentDN(cfg), panics: new(atomic.Uint64)}
 	u.stop, u.cancel = context.WithCancel(context.Background())
 	for i := range cfg.Upstream.URLs {
 		u.servers = append(u.servers, newServer(u, cfg.Upstream.URLs[i], []byte(cfg.Upstream.BindPassword)))

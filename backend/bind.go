@@ -69,6 +69,8 @@ func (l *Link) Bind(ctx context.Context, dn string, password auth.Password, cont
 		err := l.wrap(fmt.Errorf("bind was not answered in time: %w", ctx.Err()))
 		if errors.Is(ctx.Err(), context.Canceled) {
 			err = errClosed // whoever asked has left: no fault of the server
+		} else {
+			l.server.unanswered.Add(1)
 		}
 		l.lose(err)
 		return nil, err

@@ -33,6 +33,7 @@ type server struct {
 	url  config.URL
 	name string        // for logs and errors
 	wake chan struct{} // wakes the prober
+	*counts
 
 	health health // guarded by Upstream.healthMu, as is cause
 	cause  error  // why it is not up
@@ -43,7 +44,7 @@ type server struct {
 }
 
 func newServer(u *Upstream, url config.URL, password []byte) *server {
-	s := &server{up: u, url: url, name: url.Scheme + "://" + url.Address, wake: make(chan struct{}, 1)}
+	s := &server{up: u, url: url, name: url.Scheme + "://" + url.Address, wake: make(chan struct{}, 1), counts: new(counts)}
 	s.service.init(max(u.cfg.Upstream.ServiceLinks, 1), password)
 	return s
 }
@@ -172,8 +173,10 @@ func (s *server) connect(ctx context.Context, pooled, strange bool) (*Link, erro
 	switch {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), s.up.closing():
 	case ctx.Err() == nil:
+		s.notConnected.Add(1)
 		s.setHealth(down, err)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		s.notConnected.Add(1)
 		s.suspect(err)
 	}
 	return nil, err

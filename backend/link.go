@@ -41,6 +41,7 @@ type Link struct {
 	pending    pending
 	err        error // why it is lost
 	binding    bool  // a bind is outstanding: nothing else may be sent
+	ending     bool  // its owner closes it: that is no loss, though the reader may be the first to see the end
 	spoiled    bool  // a request timed out: not to be used by anyone else
 	retired    bool  // a service link that takes no more requests and ends when it is idle
 	delivering bool  // the reader is in a sink
@@ -116,6 +117,7 @@ func (l *Link) enter(op wire.Op, sink Sink, watch bool) (int32, error) {
 		return 0, fmt.Errorf("%w: a bind and another request at one time", ErrNotSent)
 	}
 	l.binding = op == wire.OpBindRequest
+	l.server.count(op)
 	return l.pending.add(request{sink: sink, op: op, watch: watch, heard: l.up.tick.Load()}), nil
 }
 
@@ -178,6 +180,7 @@ func (l *Link) Abandon(id int32) {
 func (l *Link) Close() {
 	l.mu.Lock()
 	quiet := l.err == nil && len(l.pending.byID) == 0
+	l.ending = true
 	own := l.pending.nextID()
 	l.mu.Unlock()
 	if quiet {
@@ -198,8 +201,12 @@ func (l *Link) lose(err error) {
 	}
 	l.err = err
 	inUse := len(l.pending.byID) > 0
+	ours := l.ending || errors.Is(err, errClosed)
 	l.mu.Unlock()
 	close(l.done)
+	if !ours {
+		l.server.lost.Add(1)
+	}
 	l.writer.Close(err)
 	l.raw.Close()
 	switch {
@@ -311,6 +318,7 @@ func unsolicited(m wire.Message) error {
 func (l *Link) guard(call func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			l.up.panics.Add(1)
 			l.up.log.Error("appbind: internal error: panic in the receiver of a response",
 				"upstream", l.server.name, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			err = errors.New("internal error in the receiver of a response")
@@ -338,6 +346,7 @@ func (l *Link) expire(now, rounds int64) {
 	if len(lost) == 0 {
 		return
 	}
+	l.server.unanswered.Add(uint64(len(lost)))
 	err := l.wrap(errors.New("no response within operation_timeout"))
 	l.server.suspect(err)
 	for _, sink := range lost {

@@ -48,6 +48,7 @@ func (p *pool) register(l *Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.links[l] = true
+	l.server.open[kindOf(l)].Add(1)
 }
 
 // ended takes a link out that is lost or closed, and gives its place to who waits.
@@ -55,6 +56,7 @@ func (p *pool) ended(l *Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, l)
+	l.server.open[kindOf(l)].Add(-1)
 	if i := slices.Index(l.server.idle, l); i >= 0 {
 		l.server.idle = slices.Delete(l.server.idle, i, i+1)
 	}

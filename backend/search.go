@@ -106,6 +106,7 @@ func (l *Link) search(ctx context.Context, s *wire.SearchRequest, controls []byt
 	late := sink.giveUp(ctx.Err())
 	switch {
 	case late:
+		l.server.unanswered.Add(1)
 		l.Abandon(id)
 		err := fmt.Errorf("%w: %s did not answer a search in time: %w", ErrUnavailable, l.server.name, ctx.Err())
 		return wire.Result{}, &searchFailure{err: err, entries: sink.entries, timeout: errors.Is(ctx.Err(), context.DeadlineExceeded)}

@@ -55,6 +55,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Log is the form and the level of the log.
 	Log Log `yaml:"log"`
+	// Observe is the HTTP endpoint for metrics and health.
+	Observe Observe `yaml:"observe"`
 
 	// File is the name that the configuration was read from.
 	File string `yaml:"-"`
@@ -230,4 +232,12 @@ type Log struct {
 	Format string `yaml:"format" oneof:"text,json"`
 	// Level is debug, info (default), warn or error.
 	Level string `yaml:"level" oneof:"debug,info,warn,error"`
+}
+
+// Observe is the HTTP endpoint for metrics and health: /metrics, /healthz, /readyz.
+type Observe struct {
+	// Listen is the address of the endpoint, HOST:PORT, such as 127.0.0.1:9390; empty (default): there is none. It has no access control.
+	Listen string `yaml:"listen" is:"hostport"`
+	// PProf adds Go's profiler at /debug/pprof/; only where listen is a loopback address.
+	PProf bool `yaml:"pprof"`
 }

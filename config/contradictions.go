@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.external(cfg)
 	d.ownEntry(cfg)
 	d.limits(cfg)
+	d.observe(&cfg.Observe)
 }
 
 // required notes a key that is empty, unless something was wrong with its value already.
@@ -293,5 +295,17 @@ func (d *decoder) limits(cfg *Config) {
 	if l.ConnectionsPerAddress > l.Connections && d.given("limits.connections_per_address") &&
 		!d.wrong["limits.connections_per_address"] && !d.wrong["limits.connections"] {
 		d.mistakef("limits.connections_per_address", "must not be above limits.connections (%d)", l.Connections)
+	}
+}
+
+// observe checks that the profiler, which shows the inside of the process and
+// costs what it measures, is for this machine alone.
+func (d *decoder) observe(o *Observe) {
+	if !o.PProf || d.wrong["observe.listen"] {
+		return
+	}
+	host, _, _ := net.SplitHostPort(o.Listen) // checked by its tag
+	if !(URL{Host: host}).Loopback() {
+		d.mistakef("observe.pprof", "needs observe.listen to be a loopback address, such as 127.0.0.1:9390")
 	}
 }

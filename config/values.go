@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -214,6 +215,8 @@ func checkText(kind, text string) string {
 		if _, err := netip.ParseAddr(text); err != nil && !isHost(text) {
 			return "must be a host name, such as ldap.example.org"
 		}
+	case "hostport":
+		return checkHostPort(text)
 	case "mode":
 		if !modeBits.MatchString(text) {
 			return `must be permission bits in octal, such as "0660"`
@@ -246,6 +249,21 @@ func checkFilter(text string) string {
 	})
 	if err != nil || !sound {
 		return must
+	}
+	return ""
+}
+
+// checkHostPort checks an address to listen on. An empty host would be every address of the machine.
+func checkHostPort(text string) string {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || host == "" {
+		return "must be HOST:PORT such as 127.0.0.1:9390"
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !isHost(host) {
+		return "must be HOST:PORT such as 127.0.0.1:9390"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return "must end with a port, a number from 0 to 65535"
 	}
 	return ""
 }

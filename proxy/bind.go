@@ -47,7 +47,10 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	// The buffer is read into again sooner or later; the password has no business in it until then.
 	clear(b.Password)
 	unsupported := refused || d.Answer == nil && criticalBindControl(m.Controls)
-	c.logBind(&request, &d, up, unsupported, time.Since(begun))
+	took := time.Since(begun)
+	outcome, reason, _ := bindEnd(&d, unsupported)
+	c.srv.counts.bind(c.lis.counts, outcome, reason, request.Client.Service, took)
+	c.logBind(&request, &d, up, unsupported, took)
 	if unsupported {
 		// Decided here, where the control is not known (RFC 4511 4.1.11).
 		up.release()

@@ -105,6 +105,8 @@ func (c *conn) policy() *policy { return c.lis.policy.Load() }
 func (c *conn) serve() {
 	defer c.srv.leave(c)
 	defer c.srv.limits.leave()
+	defer c.lis.counts.open.Add(-1)
+	defer c.countStall()
 	defer c.raw.Close()
 	defer c.contain()
 	addr, err := c.open()
@@ -129,6 +131,7 @@ func (c *conn) open() (netip.Addr, error) {
 	if c.hop.IsValid() && p.expectsProxy(c.hop) {
 		sock, from, err := readProxyHeader(c.raw, time.Duration(limits.Handshake))
 		if err != nil {
+			c.srv.counts.refused[refusedProxyHeader].Add(1)
 			return netip.Addr{}, err
 		}
 		c.sock = sock
@@ -137,12 +140,14 @@ func (c *conn) open() (netip.Addr, error) {
 		}
 	}
 	if !c.srv.limits.admitAddr(limits.ConnectionsPerAddress, c.peer) {
+		c.srv.counts.refused[refusedAddress].Add(1)
 		c.srv.limits.warn(c.srv.log, "connection refused: limits.connections_per_address", "peer", c.peerName(), "listener", p.name)
 		return netip.Addr{}, errors.New("limits.connections_per_address")
 	}
 	c.useStream(c.sock)
 	if p.URL.Scheme == "ldaps" {
 		if err := c.handshake(); err != nil {
+			c.srv.counts.refused[refusedTLS].Add(1)
 			c.srv.limits.leaveAddr(c.peer)
 			return netip.Addr{}, err
 		}
@@ -254,6 +259,18 @@ func (c *conn) stop(why error) {
 // wake ends the read that the client's goroutine waits in.
 func (c *conn) wake() {
 	_ = c.raw.SetReadDeadline(time.Unix(1, 0)) // fails only when it is closed already
+}
+
+// countStall counts a client that took nothing for too long. The connection is
+// closed, so that a write under way ends at once and leaves its error.
+func (c *conn) countStall() {
+	if c.w == nil {
+		return
+	}
+	c.w.Wait()
+	if errors.Is(c.w.Err(), wire.ErrStalled) {
+		c.srv.counts.stalled.Add(1)
+	}
 }
 
 // kill closes the connection under whatever goes on.

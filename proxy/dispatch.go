@@ -37,15 +37,21 @@ func (c *conn) dispatch(m wire.Message) error {
 		return malformed(wire.ErrMalformed) // a response, or no operation of RFC 4511
 	}
 	if !op.silent && c.inUse(m.ID) {
-		return c.answer(m, refuseDuplicateID)
+		return c.refuse(m, refuseDuplicateID)
 	}
 	if !op.unbound && c.mustAuthenticate() {
-		return c.answer(m, refuseUnauthenticated)
+		return c.refuse(m, refuseUnauthenticated)
 	}
 	r, err := op.handle(c, m)
 	if err != nil || r == nil {
 		return err
 	}
+	return c.refuse(m, r)
+}
+
+// refuse answers a request with a refusal, and counts it.
+func (c *conn) refuse(m wire.Message, r *refusal) error {
+	c.srv.counts.deny(m.Op)
 	return c.answer(m, r)
 }
 

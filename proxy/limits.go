@@ -26,19 +26,22 @@ type limiter struct {
 	silent   int // warnings not given since
 }
 
+// admitted is the answer of admit to a connection that may stay; all others are reasons of refusedNames.
+const admitted = -1
+
 // admit counts a connection in, unless most are there already or its
 // descriptor is one of the spare ones.
-func (l *limiter) admit(most int, nc net.Conn) bool {
+func (l *limiter) admit(most int, nc net.Conn) (refused int) {
 	if spare(nc) {
-		return false
+		return refusedDescriptors
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total >= most {
-		return false
+		return refusedConnections
 	}
 	l.total++
-	return true
+	return admitted
 }
 
 // leave is the reverse of admit.

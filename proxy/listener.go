@@ -33,6 +33,7 @@ type listener struct {
 	address string
 	ln      net.Listener
 	policy  atomic.Pointer[policy] // replaced by Reload
+	counts  *listenerCounts        // of the name that it was opened with
 
 	stop   sync.Once
 	closed chan struct{} // closed by close
@@ -107,6 +108,7 @@ func openListener(s *Server, lc config.Listener) (*listener, error) {
 
 func newListener(s *Server, lc config.Listener, ln net.Listener) *listener {
 	l := &listener{srv: s, network: lc.URL.Network(), address: lc.URL.Address, ln: ln,
+		counts: s.counts.listener(listenerName(lc)),
 		closed: make(chan struct{}), done: make(chan struct{})}
 	l.policy.Store(newPolicy(lc))
 	return l
@@ -181,7 +183,8 @@ func (l *listener) serve() {
 // admit starts a client, or closes its connection where a limit is reached.
 func (l *listener) admit(nc net.Conn) {
 	s := l.srv
-	if !s.limits.admit(s.limitsNow().Connections, nc) {
+	if why := s.limits.admit(s.limitsNow().Connections, nc); why != admitted {
+		s.counts.refused[why].Add(1)
 		s.limits.warn(s.log, "connection refused: limits.connections, or file descriptors", "listener", l.policy.Load().name)
 		nc.Close()
 		return
@@ -192,6 +195,8 @@ func (l *listener) admit(nc net.Conn) {
 		nc.Close()
 		return
 	}
+	l.counts.accepted.Add(1)
+	l.counts.open.Add(1)
 	go c.serve()
 }
 

@@ -37,15 +37,20 @@ func outcomeOf(k auth.Kind) (string, slog.Level) {
 	return outcomeDenied, slog.LevelInfo
 }
 
+// bindEnd is how a bind ended, for the log and the counters.
+func bindEnd(d *auth.Decision, unsupported bool) (outcome, reason string, level slog.Level) {
+	outcome, level = outcomeOf(d.Kind)
+	if unsupported {
+		return outcomeDenied, reasonControl, level
+	}
+	return outcome, d.Reason, level
+}
+
 // logBind writes the one line of a bind. The order of the attributes is part of
 // the interface: filters such as fail2ban's match the text. slog quotes values
 // with control characters and escapes those, so that one bind is one line.
 func (c *conn) logBind(b *auth.Bind, d *auth.Decision, up *upstreamBinder, unsupported bool, took time.Duration) {
-	outcome, level := outcomeOf(d.Kind)
-	reason := d.Reason
-	if unsupported {
-		outcome, reason = outcomeDenied, "critical control not supported"
-	}
+	outcome, reason, level := bindEnd(d, unsupported)
 	ctx := context.Background()
 	if !c.srv.log.Enabled(ctx, level) {
 		return

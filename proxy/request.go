@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"sync/atomic"
+	"time"
 
 	"appbind/backend"
 	"appbind/wire"
@@ -18,6 +19,7 @@ type request struct {
 	id   int32 // the client's message ID
 	op   wire.Op
 	v2   bool
+	at   time.Time   // of its receipt
 	dead atomic.Bool // given up: nothing more goes to the client
 
 	rewrite rewriter
@@ -32,7 +34,7 @@ var _ backend.Sink = (*request)(nil)
 // newRequest is a request as the client's session is now. guarded ones have the
 // secrets attribute removed from their responses.
 func (c *conn) newRequest(m wire.Message) *request {
-	q := &request{c: c, w: c.w, id: m.ID, op: m.Op, v2: c.sess.v2}
+	q := &request{c: c, w: c.w, id: m.ID, op: m.Op, v2: c.sess.v2, at: time.Now()}
 	if st := c.srv.state.Load(); !c.seesSecrets(st) {
 		q.rewrite.guard, q.rewrite.guarded = st.guard(), true
 	}
@@ -125,6 +127,7 @@ func (q *request) finish(build func(dst []byte) []byte) error {
 		if !q.c.take(q) {
 			return dst
 		}
+		q.c.srv.counts.answered(q.op, time.Since(q.at))
 		return build(dst)
 	})
 }

@@ -77,6 +77,7 @@ type Server struct {
 	state   atomic.Pointer[state]
 	limits  limiter
 	panics  atomic.Int64
+	counts  counts
 
 	// base ends when draining is over: what is still under way then is given up.
 	base   context.Context

@@ -195,6 +195,13 @@ func (w *Writer) Close(err error) {
 	w.change.Broadcast()
 }
 
+// Err is why the writer takes nothing more: a failed write, or Close; nil: it does.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
 // Wait returns when no write is under way, in a goroutine or elsewhere. For an
 // end, call it after Close and after closing the connection.
 func (w *Writer) Wait() {

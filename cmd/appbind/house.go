@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 	"appbind/backend"
 	"appbind/backend/embedded"
 	"appbind/config"
+	"appbind/observe"
 	"appbind/proxy"
 )
 
@@ -25,7 +27,15 @@ type house struct {
 	memory    *auth.Memory
 	directory *embedded.Directory // nil where the upstream is not embedded
 	file      string              // what directory was loaded from
-	retired   sync.WaitGroup      // one for each upstream of an earlier configuration
+	endpoint  *observe.Endpoint   // metrics and health
+	serving   atomic.Pointer[served]
+	retired   sync.WaitGroup // one for each upstream of an earlier configuration
+}
+
+// served is what serves clients at the moment.
+type served struct {
+	server   *proxy.Server
+	upstream *backend.Upstream
 }
 
 // newHouse makes a house that logs to w.
@@ -60,6 +70,9 @@ func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, erro
 	upstream, err := backend.New(cfg, h.log)
 	if err != nil {
 		return proxy.Core{}, err
+	}
+	if before := h.serving.Load(); before != nil {
+		upstream.Continue(before.upstream)
 	}
 	upstream.Start(ctx)
 	return proxy.Core{Config: cfg, Upstream: upstream, Verifier: auth.New(cfg, upstream, h.memory, h.log)}, nil

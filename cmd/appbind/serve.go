@@ -45,11 +45,16 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 		h.log.Warn("memory could leave the process in a core dump", "err", err)
 	}
 	defer h.close()
+	if err := h.watch(cfg.Observe); err != nil {
+		return err
+	}
+	defer h.unwatch()
 	core, err := h.build(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	server := proxy.New(core, h.log)
+	h.serving.Store(&served{server, core.Upstream})
 	if err := server.Start(); err != nil {
 		core.Upstream.Close()
 		return err
@@ -87,16 +92,25 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		return old
 	}
-	core, err := h.build(ctx, cfg)
+	metrics, err := h.endpoint.Open(cfg.Observe)
 	if err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		return old
 	}
+	core, err := h.build(ctx, cfg)
+	if err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		h.endpoint.Discard(metrics)
+		return old
+	}
 	if err := server.Reload(core); err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
+		h.endpoint.Discard(metrics)
 		core.Upstream.Close()
 		return old
 	}
+	h.serving.Store(&served{server, core.Upstream})
+	h.endpoint.Use(metrics)
 	h.setLevel(cfg.Log)
 	h.retire(old.Upstream)
 	h.log.Info("configuration reloaded", "config", cfg.File)

@@ -35,7 +35,8 @@ var imports = map[string][]string{
 	"backend/embedded": {"secrets", "wire"},
 	"backend/fakeldap": {"wire"},
 	"proxy":            {"auth", "backend", "config", "secrets", "wire"},
-	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "proxy", "secrets", "wire"},
+	"observe":          {"auth", "backend", "config", "proxy"},
+	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "observe", "proxy", "secrets", "wire"},
 	"test/bench":       {"secrets", "wire"},
 }
 

@@ -1,0 +1,193 @@
+package observe
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"appbind/auth"
+	"appbind/backend"
+	"appbind/proxy"
+)
+
+// Metric describes one metric of appbind's own.
+type Metric struct {
+	Name   string
+	Type   string // counter, gauge, histogram
+	Help   string // one line, as in doc/metrics.md
+	Labels []string
+}
+
+// desc makes a metric; metrics below is all of them.
+func desc(kind, name, help string, labels ...string) *described {
+	return &described{Metric{name, kind, help, labels}, prometheus.NewDesc(name, help, labels, nil)}
+}
+
+type described struct {
+	Metric
+	desc *prometheus.Desc
+}
+
+// The metrics, in the order of doc/metrics.md.
+var (
+	binds = desc("counter", "appbind_binds_total",
+		"Binds that ended, by outcome (accepted; denied: judged, or not allowed; failed: could not be judged), by reason (the words of the log), by the user's service (empty: unknown; other: none of the known ones) and by listener.",
+		"outcome", "reason", "service", "listener")
+	bindDuration = desc("histogram", "appbind_bind_duration_seconds",
+		"Time from the receipt of a bind to its decision.", "outcome")
+	operationDuration = desc("histogram", "appbind_operation_duration_seconds",
+		"Time from the receipt of a request that was forwarded to its final response.", "operation")
+	refusals = desc("counter", "appbind_operations_refused_total",
+		"Requests other than binds that were answered with a refusal, and not forwarded.", "operation")
+	connections = desc("gauge", "appbind_connections",
+		"Connections of clients that are open.", "listener")
+	accepted = desc("counter", "appbind_connections_accepted_total",
+		"Connections of clients that were let in.", "listener")
+	refused = desc("counter", "appbind_connections_refused_total",
+		"Connections that ended before their first message: limits.connections, file descriptors, limits.connections_per_address, no valid PROXY header, no TLS handshake.", "reason")
+	stalled = desc("counter", "appbind_writes_stalled_total",
+		"Connections that were closed because the client took nothing for limits.write_stall.")
+	upstreamUp = desc("gauge", "appbind_upstream_up",
+		"1 if the server is used and nothing is known against it, 0 if it is suspect or down.", "server")
+	upstreamLinks = desc("gauge", "appbind_upstream_links",
+		"Connections to the server that are open: client (in use), idle (wait for the next bind), service (lookups and probes).", "server", "kind")
+	upstreamRequests = desc("counter", "appbind_upstream_requests_total",
+		"Requests that were sent to the server, lookups and probes included.", "server", "operation")
+	upstreamUnanswered = desc("counter", "appbind_upstream_requests_unanswered_total",
+		"Requests that the server did not answer in time.", "server")
+	upstreamLost = desc("counter", "appbind_upstream_links_lost_total",
+		"Connections to the server that ended, and appbind did not end them.", "server")
+	upstreamNotConnected = desc("counter", "appbind_upstream_connects_failed_total",
+		"Connects to the server that failed, TLS included; a server that is down is tried each second.", "server")
+	hashes = desc("counter", "appbind_hashes_total",
+		"Slow password hashes that were computed.")
+	hashesRefused = desc("counter", "appbind_hashes_refused_total",
+		"Slow password hashes for which there was no room, or no time: the bind was answered 51.")
+	hashQueue = desc("gauge", "appbind_hash_queue_length",
+		"Slow password hashes that wait for their turn.")
+	hashRunning = desc("gauge", "appbind_hash_running",
+		"Slow password hashes that are being computed.")
+	hashMemory = desc("gauge", "appbind_hash_memory_bytes",
+		"Memory that the hashes being computed take; app_passwords.hash_memory is its limit.")
+	unusable = desc("counter", "appbind_unusable_values_total",
+		"Unusable values of the secrets attribute that were skipped, each time; the log names them.")
+	memoryEntries = desc("gauge", "appbind_memory_entries",
+		"Entries in memory: verified (passwords known to fit a value), misses (known to fit none), parsed (values), reported (unusable values that were logged), codes_used, codes_wrong (one-time codes), guesses, failures (accounts), absent (names without an entry).", "memory")
+	panics = desc("counter", "appbind_panics_total",
+		"Bugs of appbind that were contained, each in the connection that it struck; the log has the stack.")
+	buildInfo = desc("gauge", "appbind_build_info",
+		"Always 1; the labels tell the version.", "version", "goversion")
+
+	metrics = []*described{binds, bindDuration, operationDuration, refusals, connections, accepted, refused, stalled,
+		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
+		hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries, panics, buildInfo}
+)
+
+// Metrics lists the metrics of appbind's own. Those of Go (go_) and of the process (process_) come besides.
+func Metrics() []Metric {
+	list := make([]Metric, len(metrics))
+	for i, m := range metrics {
+		list[i] = m.Metric
+	}
+	return list
+}
+
+// collector makes metrics of the snapshots of the moment.
+type collector struct{ Source }
+
+// Describe names all metrics.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range metrics {
+		out <- m.desc
+	}
+}
+
+// Collect takes the snapshots.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	to := sink(out)
+	to.put(buildInfo, 1, c.Version, runtime.Version())
+	total := uint64(0)
+	if st, ok := c.Proxy(); ok {
+		to.proxy(st)
+		total += st.Panics
+	}
+	if st, ok := c.Upstream(); ok {
+		to.upstream(st)
+		total += st.Panics
+	}
+	to.auth(c.Auth())
+	to.put(panics, float64(total))
+}
+
+// sink is where metrics go.
+type sink chan<- prometheus.Metric
+
+func (s sink) put(m *described, value float64, labels ...string) {
+	kind := prometheus.CounterValue
+	if m.Type == "gauge" {
+		kind = prometheus.GaugeValue
+	}
+	s <- prometheus.MustNewConstMetric(m.desc, kind, value, labels...)
+}
+
+func (s sink) durations(m *described, d proxy.Durations, labels ...string) {
+	buckets := make(map[float64]uint64, len(proxy.DurationBounds))
+	below := uint64(0)
+	for i, bound := range proxy.DurationBounds {
+		below += d.Counts[i]
+		buckets[bound.Seconds()] = below
+	}
+	s <- prometheus.MustNewConstHistogram(m.desc, d.Total(), d.Sum.Seconds(), buckets, labels...)
+}
+
+func (s sink) proxy(st proxy.Stats) {
+	for _, l := range st.Listeners {
+		s.put(connections, float64(l.Open), l.Name)
+		s.put(accepted, float64(l.Accepted), l.Name)
+		for _, b := range l.Binds {
+			s.put(binds, float64(b.N), b.Outcome, b.Reason, b.Service, l.Name)
+		}
+	}
+	for outcome, d := range st.Binds {
+		s.durations(bindDuration, d, outcome)
+	}
+	for operation, d := range st.Operations {
+		s.durations(operationDuration, d, operation)
+		s.put(refusals, float64(st.Denied[operation]), operation)
+	}
+	for reason, n := range st.Refused {
+		s.put(refused, float64(n), reason)
+	}
+	s.put(stalled, float64(st.Stalled))
+}
+
+func (s sink) upstream(st backend.Stats) {
+	for _, u := range st.Servers {
+		up := 0.0
+		if u.Up {
+			up = 1
+		}
+		s.put(upstreamUp, up, u.Name)
+		for kind, n := range u.Links {
+			s.put(upstreamLinks, float64(n), u.Name, kind)
+		}
+		for operation, n := range u.Requests {
+			s.put(upstreamRequests, float64(n), u.Name, operation)
+		}
+		s.put(upstreamUnanswered, float64(u.Unanswered), u.Name)
+		s.put(upstreamLost, float64(u.Lost), u.Name)
+		s.put(upstreamNotConnected, float64(u.NotConnected), u.Name)
+	}
+}
+
+func (s sink) auth(st auth.Stats) {
+	s.put(hashes, float64(st.Hashed))
+	s.put(hashesRefused, float64(st.HashRefused))
+	s.put(hashQueue, float64(st.HashQueued))
+	s.put(hashRunning, float64(st.HashRunning))
+	s.put(hashMemory, float64(st.HashMemory))
+	s.put(unusable, float64(st.Unusable))
+	for _, m := range st.MemoryCounts {
+		s.put(memoryEntries, float64(m.N), m.Name)
+	}
+}

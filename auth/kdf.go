@@ -74,6 +74,9 @@ func (s *slots) room(memory int64) bool {
 
 // acquire waits for a slot, which must be released. The error is errQueue, or that of the context.
 func (s *slots) acquire(ctx context.Context, entry string, memory int64) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // an entry with many values, each hashed at once, must not outlast the bind's deadline
+	}
 	w := &work{memory: memory, ready: make(chan struct{})}
 	if !s.enqueue(entry, w) {
 		return errQueue

@@ -210,7 +210,7 @@ func (l *Link) lose(err error) {
 	l.writer.Close(err)
 	l.raw.Close()
 	switch {
-	case errors.Is(err, errClosed):
+	case ours: // a look at the server would close a link, and look again for that
 	case inUse:
 		l.server.suspect(err)
 	default:

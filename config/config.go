@@ -236,7 +236,7 @@ type Log struct {
 
 // Observe is the HTTP endpoint for metrics and health: /metrics, /healthz, /readyz.
 type Observe struct {
-	// Listen is the address of the endpoint, HOST:PORT, such as 127.0.0.1:9390; empty (default): there is none. It has no access control.
+	// Listen is the address of the endpoint, HOST:PORT, such as 127.0.0.1:9390; empty: there is none. It has no access control.
 	Listen string `yaml:"listen" is:"hostport"`
 	// PProf adds Go's profiler at /debug/pprof/; only where listen is a loopback address.
 	PProf bool `yaml:"pprof"`

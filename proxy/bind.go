@@ -25,6 +25,7 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 		return nil, malformed(err)
 	}
 	c.dropLink()
+	c.sess.failed = true // until it has succeeded
 	st, p := c.srv.state.Load(), c.policy()
 	c.r.SetLimit(st.Config.Limits.MessageBeforeBind)
 	if b.Version != 2 && b.Version != 3 {
@@ -136,7 +137,7 @@ func (c *conn) secure(p *policy) bool {
 
 // enterSession makes the client who its bind says. It was anonymous before.
 func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 bool) {
-	c.sess = session{v2: v2}
+	c.sess = session{v2: v2, failed: d.Kind != auth.Accepted && d.Kind != auth.Anonymous}
 	c.checked = time.Now()
 	switch {
 	case d.Kind == auth.Accepted && d.App != nil:

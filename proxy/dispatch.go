@@ -39,8 +39,10 @@ func (c *conn) dispatch(m wire.Message) error {
 	if !op.silent && c.inUse(m.ID) {
 		return c.refuse(m, refuseDuplicateID)
 	}
-	if !op.unbound && c.mustAuthenticate() {
-		return c.refuse(m, refuseUnauthenticated)
+	if !op.unbound {
+		if r := c.mustAuthenticate(); r != nil {
+			return c.refuse(m, r)
+		}
 	}
 	r, err := op.handle(c, m)
 	if err != nil || r == nil {
@@ -55,11 +57,17 @@ func (c *conn) refuse(m wire.Message, r *refusal) error {
 	return c.answer(m, r)
 }
 
-// mustAuthenticate reports whether the client is anonymous on a listener that
-// serves no anonymous clients: it may bind, StartTLS, ask who it is and read
+// mustAuthenticate refuses a client whose last bind failed, and one that is
+// anonymous on a listener that serves no anonymous clients: it may bind, StartTLS, ask who it is and read
 // the root DSE, and nothing else.
-func (c *conn) mustAuthenticate() bool {
-	return c.sess.kind == anonymous && !c.policy().bind.Anonymous
+func (c *conn) mustAuthenticate() *refusal {
+	switch {
+	case c.sess.failed:
+		return refuseFailedBind
+	case c.sess.kind == anonymous && !c.policy().bind.Anonymous:
+		return refuseUnauthenticated
+	}
+	return nil
 }
 
 // unbind ends the client (RFC 4511 4.3).

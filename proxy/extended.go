@@ -40,8 +40,8 @@ func (c *conn) extended(m wire.Message) (*refusal, error) {
 		// A control may ask it for another identity (RFC 4370); only the upstream knows.
 	}
 	switch {
-	case c.mustAuthenticate():
-		return refuseUnauthenticated, nil
+	case c.mustAuthenticate() != nil:
+		return c.mustAuthenticate(), nil
 	case c.sess.kind == appPassword:
 		return refuseAppPassword, nil
 	case refusedExtended[string(x.Name)]:

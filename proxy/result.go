@@ -38,6 +38,7 @@ var (
 	refuseDuplicateID     = &refusal{wire.ResultProtocolError, "message ID is in use"}
 	refuseVersion         = &refusal{wire.ResultProtocolError, "only LDAP versions 2 and 3 are supported"}
 	refuseUnauthenticated = &refusal{wire.ResultStrongerAuthRequired, "bind first"}
+	refuseFailedBind      = &refusal{wire.ResultInsufficientAccessRights, "the last bind failed"}
 	refuseBusy            = &refusal{wire.ResultBusy, "too many requests outstanding"}
 	refuseUnavailable     = &refusal{wire.ResultUnavailable, "the directory does not answer"}
 	refuseGarbled         = &refusal{wire.ResultUnavailable, "the directory's answer was not understood"}

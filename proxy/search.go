@@ -12,8 +12,8 @@ func (c *conn) search(m wire.Message) (*refusal, error) {
 	}
 	// Everybody may read the root DSE: clients look there for StartTLS before they bind.
 	root := len(s.Base) == 0 && s.Scope == wire.ScopeBase
-	if !root && c.mustAuthenticate() {
-		return refuseUnauthenticated, nil
+	if r := c.mustAuthenticate(); r != nil && !root {
+		return r, nil
 	}
 	if c.sess.kind == appPassword {
 		return c.appSearch(m, s, root)

@@ -24,6 +24,9 @@ type session struct {
 	dn   string // who that is, without context; "" = anonymous
 	// visible says that the client may see the secrets attribute.
 	visible bool
+	// failed says that the last bind did not succeed. Clients that take no notice
+	// of that must find nothing, whatever the directory shows to everybody.
+	failed bool
 	// v2 says that the client has bound with LDAP version 2.
 	v2 bool
 	// login is the decision behind an app-password session.

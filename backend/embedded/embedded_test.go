@@ -112,7 +112,7 @@ func (f *fixture) connect(t *testing.T) *ldap.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetTimeout(10 * time.Second)
+	c.SetTimeout(60 * time.Second)
 	t.Cleanup(func() { c.Close() })
 	return c
 }

@@ -98,9 +98,19 @@ func (h *house) embed(cfg *config.Config) error {
 	return nil
 }
 
-// retire closes an upstream when the last client that uses it has left.
-func (h *house) retire(u *backend.Upstream) {
-	h.retired.Go(u.Close)
+// retire closes the upstream of an earlier configuration when the last client
+// that uses it has left. What has begun with that configuration may yet ask it,
+// and does so within bind_timeout; closed before, it would fail what works.
+func (h *house) retire(ctx context.Context, old proxy.Core) {
+	h.retired.Go(func() {
+		timer := time.NewTimer(time.Duration(old.Config.Upstream.BindTimeout))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		old.Upstream.Close()
+	})
 }
 
 // close ends what build started, the server and the current upstream being closed before.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -84,12 +85,24 @@ func (h *house) stop(ctx context.Context, server *proxy.Server, core proxy.Core)
 	return err
 }
 
+// refuse logs why the file is not taken: a line for each mistake.
+func (h *house) refuse(err error) {
+	const text = "configuration refused, the old one stays"
+	mistakes, ok := errors.AsType[config.Mistakes](err)
+	if !ok {
+		h.log.Error(text, "err", err)
+	}
+	for _, m := range mistakes {
+		h.log.Error(text, "err", m.String())
+	}
+}
+
 // reload brings the file's present contents into force and returns them, or
 // logs why it does not and returns what stays in force.
 func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core) proxy.Core {
 	cfg, err := config.Load(old.Config.File)
 	if err != nil {
-		h.log.Error("configuration refused, the old one stays", "err", err)
+		h.refuse(err)
 		return old
 	}
 	metrics, err := h.endpoint.Open(cfg.Observe)
@@ -112,7 +125,7 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 	h.serving.Store(&served{server, core.Upstream})
 	h.endpoint.Use(metrics)
 	h.setLevel(cfg.Log)
-	h.retire(old.Upstream)
+	h.retire(ctx, old)
 	h.log.Info("configuration reloaded", "config", cfg.File)
 	return core
 }

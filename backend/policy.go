@@ -129,9 +129,12 @@ func (u *Upstream) readPolicies(ctx context.Context, sv *survey, bases []string,
 		}
 	}
 	if !seen {
-		// There is a policy, and nobody says which: better too few failures than a locked account.
-		sv.lockout = auth.Lockout{MaxFailures: assumedFailures}
-		u.log.Warn("the directory's lock-out policy is not readable as upstream.bind_dn; assuming the usual one", "lockout_failures", assumedFailures)
+		// OpenLDAP has a policy when it has the overlay, and nobody says which: better too few
+		// failures than a locked account. Elsewhere there may well be none.
+		if keys == policyBehera {
+			sv.lockout = auth.Lockout{MaxFailures: assumedFailures}
+		}
+		u.log.Warn("the directory's lock-out policy is not readable as upstream.bind_dn", "assumed_failures", sv.lockout.MaxFailures)
 		sv.note("no lock-out policy is readable as upstream.bind_dn; set fallback.max_failures if the directory locks accounts")
 	}
 	return nil

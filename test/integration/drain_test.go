@@ -150,7 +150,7 @@ func TestDrain(t *testing.T) {
 	idle := dialMessages(t, a.uri())
 	idle.call(bindOp(userDN("alice"), phone.Password))
 
-	// The directory does not answer for now, so that all of this is under way.
+	// The directory is paused, so that all of this is under way.
 	s.signal(syscall.SIGSTOP)
 	for i, password := range []string{"alice-main", phone.Password} {
 		if _, err := binding[i].send(bindOp(userDN("alice"), password)); err != nil {

@@ -213,7 +213,8 @@ var (
 // Directory is what the decision asks of the upstream with appbind's own identity.
 // An error other than the two above is trouble (row 5), and never a wrong password.
 type Directory interface {
-	// Find looks up a bind name: a DN by a base search, anything else by name_filter.
+	// Find looks up a bind name: a DN by a base search, anything else by name_filter. ErrNotFound is certain: the
+	// identity that looks up could have seen the entry, for all that is known.
 	Find(ctx context.Context, name string) (*Entry, error)
 	// State reads the entry's password and lock state again.
 	State(ctx context.Context, e *Entry) (State, error)

@@ -112,6 +112,7 @@ type Upstream struct {
 	surveying chan struct{} // holds one token while a survey is made
 	resurvey  chan struct{} // asks the surveyor to look again
 	absent    string        // AbsentDN
+	blindLog  rareLog       // that a base cannot be seen
 
 	stop      context.Context // ends when Close begins
 	cancel    context.CancelFunc

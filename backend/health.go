@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,10 +42,12 @@ type server struct {
 	idle []*Link // idle bind links, the last used one last; guarded by pool.mu
 
 	service serviceLinks
+	visible []atomic.Int64 // for each of users.bases, when it was seen last, Unix time in ns; see missing
 }
 
 func newServer(u *Upstream, url config.URL, password []byte) *server {
-	s := &server{up: u, url: url, name: url.Scheme + "://" + url.Address, wake: make(chan struct{}, 1), counts: new(counts)}
+	s := &server{up: u, url: url, name: url.Scheme + "://" + url.Address, wake: make(chan struct{}, 1), counts: new(counts),
+		visible: make([]atomic.Int64, len(u.cfg.Users.Bases))}
 	s.service.init(max(u.cfg.Upstream.ServiceLinks, 1), password)
 	return s
 }

@@ -39,6 +39,9 @@ func onSearch(script fakeldap.Handler) fakeldap.Handler {
 			script(c, m)
 			return
 		}
+		if m.Op == wire.OpSearchRequest && base(m) == people {
+			c.Entry(m.ID, people)
+		}
 		c.Answer(m, 0)
 	}
 }

@@ -77,7 +77,8 @@ func (l *lookup) search(base string, scope int, filter, selection []byte) *wire.
 // Find looks up a bind name, in the replica where there is one and it knows for certain, else live: a DN by a base search, anything else by
 // name_filter below each of users.bases. The eligibility filter is evaluated by
 // the upstream; only when nothing matches does a second search without it tell
-// an entry that is not eligible, or no user at all, from one that does not exist.
+// an entry that is not eligible, or no user at all, from one that does not exist,
+// and only where the bases are visible is it said that it does not (see missing).
 func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 	if name == "" {
 		return nil, auth.ErrNotFound // the root DSE is nobody
@@ -100,21 +101,21 @@ func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 
 // findDN reads the entry of a DN.
 func (u *Upstream) findDN(ctx context.Context, sv *survey, dn string) (*auth.Entry, error) {
-	found, err := u.entries(ctx, sv, u.lookup.search(dn, wire.ScopeBase, sv.eligible, u.lookup.selection))
-	eligible := len(found) > 0
+	r, err := u.entries(ctx, sv, u.lookup.search(dn, wire.ScopeBase, sv.eligible, u.lookup.selection))
+	eligible := len(r.found) > 0
 	if err == nil && !eligible {
-		found, err = u.entries(ctx, sv, u.lookup.search(dn, wire.ScopeBase, presentObjectClass, u.lookup.selection))
+		r, err = u.entries(ctx, sv, u.lookup.search(dn, wire.ScopeBase, presentObjectClass, u.lookup.selection))
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case len(found) == 0:
-		return nil, auth.ErrNotFound
-	case len(found) > 1:
-		return nil, fmt.Errorf("%d entries in answer to a base search", len(found))
+	case len(r.found) == 0:
+		return nil, u.missing(ctx, dn, r)
+	case len(r.found) > 1:
+		return nil, fmt.Errorf("%d entries in answer to a base search", len(r.found))
 	}
-	found[0].Eligible = eligible
-	return found[0], nil
+	r.found[0].Eligible = eligible
+	return r.found[0], nil
 }
 
 // findName finds the entry that name_filter says.
@@ -123,64 +124,71 @@ func (u *Upstream) findName(ctx context.Context, sv *survey, name string) (*auth
 	if err != nil {
 		return nil, auth.ErrNotFound // a name that fits into no filter
 	}
-	found, err := u.below(ctx, sv, wire.AppendAnd(nil, byName, sv.eligible))
-	eligible := len(found) > 0
+	r, err := u.below(ctx, sv, wire.AppendAnd(nil, byName, sv.eligible))
+	eligible := len(r.found) > 0
 	if err == nil && !eligible {
-		found, err = u.below(ctx, sv, byName)
+		r, err = u.below(ctx, sv, byName)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case len(found) == 0:
-		return nil, auth.ErrNotFound
-	case len(found) > 1:
+	case len(r.found) == 0:
+		return nil, u.missing(ctx, "", r)
+	case len(r.found) > 1:
 		return nil, auth.ErrAmbiguous
 	}
-	found[0].Eligible = eligible
-	return found[0], nil
+	r.found[0].Eligible = eligible
+	return r.found[0], nil
 }
 
 // below searches below each base. An entry below two bases counts once.
-func (u *Upstream) below(ctx context.Context, sv *survey, filter []byte) ([]*auth.Entry, error) {
-	var all []*auth.Entry
+func (u *Upstream) below(ctx context.Context, sv *survey, filter []byte) (lookedUp, error) {
+	var all lookedUp
 	for _, base := range u.cfg.Users.Bases {
-		found, err := u.entries(ctx, sv, u.lookup.search(base, wire.ScopeWhole, filter, u.lookup.selection))
+		r, err := u.entries(ctx, sv, u.lookup.search(base, wire.ScopeWhole, filter, u.lookup.selection))
 		if err != nil {
-			return nil, err
+			return lookedUp{}, err
 		}
-		for _, e := range found {
-			if len(all) == 0 || all[0].Key != e.Key {
-				all = append(all, e)
+		all.from = r.from
+		for _, e := range r.found {
+			if len(all.found) == 0 || all.found[0].Key != e.Key {
+				all.found = append(all.found, e)
 			}
 		}
-		if len(all) > 1 {
+		if len(all.found) > 1 {
 			break
 		}
 	}
 	return all, nil
 }
 
+// lookedUp is the answer to a lookup.
+type lookedUp struct {
+	found []*auth.Entry
+	from  *server // who answered
+}
+
 // entries runs a lookup. No entry and no error: the base does not exist, is no
 // DN for the server, or nothing matches. An answer that is not complete is an
 // error, but for a size limit that was ours.
-func (u *Upstream) entries(ctx context.Context, sv *survey, s *wire.SearchRequest) ([]*auth.Entry, error) {
+func (u *Upstream) entries(ctx context.Context, sv *survey, s *wire.SearchRequest) (lookedUp, error) {
 	var found []*auth.Entry
-	r, err := u.ServiceSearch(ctx, s, nil, func(se wire.SearchEntry, _ []byte) error {
+	r, from, err := u.searchService(ctx, s, nil, func(se wire.SearchEntry, _ []byte) error {
 		e, err := u.entry(sv, se)
 		found = append(found, e)
 		return err
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return lookedUp{}, err
 	case r.Code == wire.ResultSuccess:
-		return found, nil
+		return lookedUp{found: found, from: from}, nil
 	case r.Code == wire.ResultNoSuchObject, r.Code == wire.ResultInvalidDNSyntax:
-		return nil, nil
+		return lookedUp{from: from}, nil
 	case r.Code == wire.ResultSizeLimitExceeded && s.SizeLimit > 0 && len(found) >= int(s.SizeLimit):
-		return found, nil
+		return lookedUp{found: found, from: from}, nil
 	}
-	return nil, codeError("lookup", r)
+	return lookedUp{}, codeError("lookup", r)
 }
 
 // codeError makes an error of a result code that says nothing about a password.
@@ -279,16 +287,16 @@ func (u *Upstream) State(ctx context.Context, e *auth.Entry) (auth.State, error)
 	if err != nil {
 		return auth.State{}, err
 	}
-	found, err := u.entries(ctx, sv, u.lookup.search(e.DN, wire.ScopeBase, presentObjectClass, stateSelection()))
+	r, err := u.entries(ctx, sv, u.lookup.search(e.DN, wire.ScopeBase, presentObjectClass, stateSelection()))
 	switch {
 	case err != nil:
 		return auth.State{}, err
-	case len(found) == 0:
+	case len(r.found) == 0:
 		return auth.State{}, auth.ErrNotFound
-	case len(found) > 1:
+	case len(r.found) > 1:
 		return auth.State{}, errors.New("more than one entry in answer to a base search")
 	}
-	return found[0].State, nil
+	return r.found[0].State, nil
 }
 
 // FallbackDenied evaluates fallback.deny_filter on the entry, in the upstream.

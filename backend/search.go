@@ -139,13 +139,21 @@ func (s *searchSink) giveUp(err error) bool {
 // returned as it is. Errors other than those of each are ErrUnavailable.
 func (u *Upstream) ServiceSearch(ctx context.Context, s *wire.SearchRequest, controls []byte,
 	each func(e wire.SearchEntry, controls []byte) error) (wire.Result, error) {
+	r, _, err := u.searchService(ctx, s, controls, each)
+	return r, err
+}
+
+// searchService is ServiceSearch that also says who answered; nil where nobody did.
+func (u *Upstream) searchService(ctx context.Context, s *wire.SearchRequest, controls []byte,
+	each func(e wire.SearchEntry, controls []byte) error) (wire.Result, *server, error) {
 	c, turn := u.choice.Load(), u.turnOf(ctx)
 	var result wire.Result
 	last := error(nil)
 	for i := range c.list {
-		r, err := u.serverSearch(ctx, c.at(turn, i), len(c.list)-i, s, controls, each)
+		srv := c.at(turn, i)
+		r, err := u.serverSearch(ctx, srv, len(c.list)-i, s, controls, each)
 		if err == nil && r.Code != wire.ResultBusy && r.Code != wire.ResultUnavailable {
-			return r, nil
+			return r, srv, nil
 		}
 		result, last = r, err
 		if f, ok := errors.AsType[*searchFailure](err); err != nil && !ok || ok && f.entries > 0 || ctx.Err() != nil {
@@ -155,7 +163,7 @@ func (u *Upstream) ServiceSearch(ctx context.Context, s *wire.SearchRequest, con
 	if len(c.list) == 0 {
 		last = u.allDown()
 	}
-	return result, last
+	return result, nil, last
 }
 
 // serverSearch runs a search on one server, with one more try on a fresh link.

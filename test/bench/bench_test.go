@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
@@ -265,6 +268,47 @@ func TestRefusedConfiguration(t *testing.T) {
 		if err == nil || errors.Is(err, errNotAvailable) != want || (h.refused["replica"] != nil) != want {
 			t.Errorf("exit status %s: %v", status, err)
 		}
+	}
+}
+
+// TestProfile: a profile is saved for appbind only, and an answer other than a profile is an error.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/profile", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "profile of "+r.FormValue("seconds"))
+	})
+	site := httptest.NewServer(mux)
+	defer site.Close()
+	h := &house{profile: t.TempDir() + "/new"}
+	s := &server{seen: strings.TrimPrefix(site.URL, "http://")}
+	if err := <-h.startProfile("bind, 1 of Them", direct, s, &load{}, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-h.startProfile("bind, 1 of Them", ours, s, &load{}, 2500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(h.profile)
+	if err != nil || len(files) != 1 || files[0].Name() != "bind-1-of-them.pprof" {
+		t.Fatalf("%v %v", files, err)
+	}
+	if text, err := os.ReadFile(h.profile + "/bind-1-of-them.pprof"); err != nil || string(text) != "profile of 2" {
+		t.Errorf("%q %v", text, err)
+	}
+	s.seen += "/elsewhere"
+	if <-h.startProfile("x", ours, s, &load{}, time.Second) == nil {
+		t.Error("an answer that is no profile is none of the errors")
+	}
+}
+
+// TestLoaded: the line that says that the replica is there, and the one that says the opposite.
+func TestLoaded(t *testing.T) {
+	t.Parallel()
+	if !isLoaded.MatchString(`time=2026-01-02T03:04:05Z level=INFO msg="replica is current" upstream=127.0.0.1:389 users=10000`) {
+		t.Error("a replica that is current is not seen")
+	}
+	if isLoaded.MatchString(`level=WARN msg="replica is not current, binds are looked up live" error=x`) {
+		t.Error("a replica that is not current counts")
 	}
 }
 

@@ -2,6 +2,7 @@
 //
 //	make bench                                  everything; the figures go to doc/performance.md
 //	make bench BENCH_FLAGS='-quick -only search'    a short look at some works, printed only
+//	make bench BENCH_FLAGS='-only "app password seen" -profile DIR'    CPU profiles too, for go tool pprof
 //	BENCH_LLOADD=/path/to/lloadd make bench     OpenLDAP's load balancer too
 //
 // It starts, on free ports of loopback and in a directory of its own under
@@ -50,6 +51,8 @@ type options struct {
 	each   time.Duration
 	only   *regexp.Regexp
 	output string
+	// profile is a directory for the CPU profile of appbind in each work; empty: none.
+	profile string
 }
 
 func main() {
@@ -72,6 +75,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.rounds, "rounds", 3, "how often everything is run")
 	f.DurationVar(&o.each, "time", 2*time.Second, "how long each work runs on each server")
 	f.StringVar(&o.output, "o", "", "put the figures into this `file`, between its marks")
+	f.StringVar(&o.profile, "profile", "", "save a CPU profile of appbind in each work to this `directory`; it slows appbind down")
 	only := f.String("only", "", "only works whose names match this `regexp`; idle and start are names too")
 	_ = f.Parse(args) // ends the program on an error
 	if f.NArg() > 0 {
@@ -120,6 +124,7 @@ func measureAll(r *report, o options, descriptors uint64, progress io.Writer) er
 		return err
 	}
 	defer h.close()
+	h.profile = o.profile
 	fmt.Fprintln(progress, "loading the directory")
 	if err := h.startPeers(); err != nil {
 		return err

@@ -54,12 +54,18 @@ func (p *process) stop() {
 	}
 }
 
-// output is the end of what the server has printed.
-func (p *process) output() string {
+// printed is everything that the server has printed.
+func (p *process) printed() []byte {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
-		return err.Error()
+		return []byte(err.Error())
 	}
+	return b
+}
+
+// output is the end of what the server has printed.
+func (p *process) output() string {
+	b := p.printed()
 	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
 }
 

@@ -83,7 +83,9 @@ func (h *house) one(w *work, name string, d time.Duration, primed map[primedCell
 		}
 		primed[key] = true
 	}
-	return l.measure(addr, s.process, d)
+	saved := h.startProfile(w.name, name, s, l, d)
+	r, err := l.measure(addr, s.process, d)
+	return r, errors.Join(err, <-saved)
 }
 
 // median is the sample whose figures are the medians of the rounds, each for itself.

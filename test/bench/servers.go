@@ -21,6 +21,7 @@ type server struct {
 	addr string
 	deny string // appbind: the listener that has no fallback
 	tls  string // appbind: the listener for TLS
+	seen string // appbind: where its profiler answers
 }
 
 // house is the servers of one run and their directory.
@@ -31,6 +32,7 @@ type house struct {
 	peers   map[string]*server
 	proxies map[string]*server // appbind by variant
 	refused map[string]error   // the variants that are not available, and why
+	profile string             // the directory for profiles; empty: none are taken
 }
 
 // The servers that appbind is compared with.
@@ -49,6 +51,7 @@ include %s
 pidfile %s/pid
 modulepath /usr/lib/ldap
 moduleload back_%s
+moduleload syncprov
 loglevel none
 `
 
@@ -62,6 +65,7 @@ access to attrs=appPassword by dn.exact="cn=appbind,ou=services,dc=example,dc=or
 access to attrs=userPassword by anonymous auth by * none
 access to * by users read by * none
 limits dn.exact="cn=appbind,ou=services,dc=example,dc=org" size=unlimited
+overlay syncprov
 `
 
 // startSlapd loads LDIF into a new slapd and starts it.
@@ -136,8 +140,12 @@ func (h *house) startHAProxy(upstream string) (*server, error) {
 func (h *house) startLloadd(program, upstream string) (*server, error) {
 	return h.serve(lloadd, func(addr string) (string, []string, error) {
 		file := filepath.Join(h.dir, "lloadd.conf")
-		config := fmt.Sprintf("loglevel none\nbindconf bindmethod=simple binddn=\"%s\" credentials=%s\ntier roundrobin\n"+
-			"backend-server uri=ldap://%s/ numconns=16 bindconns=32 retry=100 max-pending-ops=10000 conn-max-pending=1000\n", mailDN, mailPW, upstream)
+		tier := "tier roundrobin\n"
+		if strings.Contains(firstLine(program, "-VV"), "lloadd 2.5.") {
+			tier = "" // it came with 2.6
+		}
+		config := fmt.Sprintf("loglevel none\nbindconf bindmethod=simple binddn=\"%s\" credentials=%s\n%s"+
+			"backend-server uri=ldap://%s/ numconns=16 bindconns=32 retry=100 max-pending-ops=10000 conn-max-pending=1000\n", mailDN, mailPW, tier, upstream)
 		return program, []string{"-f", file, "-h", "ldap://" + addr + "/", "-d", "0"}, os.WriteFile(file, []byte(config), 0o600)
 	})
 }
@@ -186,19 +194,23 @@ upstream:
 users: {bases: ["%s"]}
 service_accounts: ["%s"]
 limits: {connections: 12000, first_message: 1m}
-%s`
+%s%s`
 
 // startAppbind starts appbind before an upstream and waits until it is ready.
 func (h *house) startAppbind(name, more, upstream string) (*server, error) {
 	s := &server{}
-	for _, addr := range []*string{&s.addr, &s.deny, &s.tls} {
+	for _, addr := range []*string{&s.addr, &s.deny, &s.tls, &s.seen} {
 		var err error
 		if *addr, err = freeAddr(); err != nil {
 			return nil, err
 		}
 	}
 	file := filepath.Join(h.dir, "appbind-"+name+".yaml")
-	text := fmt.Sprintf(appbindConfig, s.addr, s.deny, s.tls, upstream, serviceDN, servicePW, people, mailDN, more)
+	observe := ""
+	if h.profile != "" {
+		observe = fmt.Sprintf("observe: {listen: %q, pprof: true}\n", s.seen)
+	}
+	text := fmt.Sprintf(appbindConfig, s.addr, s.deny, s.tls, upstream, serviceDN, servicePW, people, mailDN, observe, more)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -207,6 +219,9 @@ func (h *house) startAppbind(name, more, upstream string) (*server, error) {
 		return nil, err
 	}
 	err = s.await("being ready", func() bool { return answers(s.addr) })
+	if err == nil && more == variants["replica"] {
+		err = s.await("a replica that holds every user", func() bool { return isLoaded.Match(s.printed()) })
+	}
 	if err != nil {
 		s.stop()
 		if s.cmd.ProcessState.ExitCode() == exitMistake {

@@ -39,13 +39,14 @@ type rootDSE struct {
 	openLDAP        bool
 	activeDirectory bool
 	ipa             bool
+	controls        []string // OIDs of supportedControl
 }
 
 // readRoot reads the root DSE. A server that shows none is of an unknown make, not in trouble.
 func (u *Upstream) readRoot(ctx context.Context, sv *survey) error {
 	s := &wire.SearchRequest{Scope: wire.ScopeBase, Filter: presentObjectClass, Attributes: wire.AppendStrings(nil,
 		"objectClass", "vendorName", "vendorVersion", "subschemaSubentry", "namingContexts",
-		"defaultNamingContext", "supportedCapabilities", "ipaDomainLevel", "ipaTopologyPluginVersion")}
+		"defaultNamingContext", "supportedCapabilities", "ipaDomainLevel", "ipaTopologyPluginVersion", "supportedControl")}
 	r, err := u.ServiceSearch(ctx, s, nil, func(e wire.SearchEntry, _ []byte) error {
 		return wire.EachAttribute(e.Attributes, func(a wire.Attribute) bool {
 			_ = wire.EachString(a.Values, func(v []byte) bool { // checked by ValidateResponse
@@ -80,6 +81,8 @@ func (d *rootDSE) take(name, value string) {
 		d.defaultContext = value
 	case "supportedcapabilities":
 		d.activeDirectory = d.activeDirectory || value == capabilityActiveDirectory
+	case "supportedcontrol":
+		d.controls = append(d.controls, value)
 	case "ipadomainlevel", "ipatopologypluginversion":
 		d.ipa = true
 	}

@@ -86,6 +86,11 @@ func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 	if e := u.findCopy(name); e != nil {
 		return e, nil
 	}
+	return u.find(ctx, name)
+}
+
+// find is Find in the directory itself.
+func (u *Upstream) find(ctx context.Context, name string) (*auth.Entry, error) {
 	sv, err := u.surveyed(ctx)
 	if err != nil {
 		return nil, err

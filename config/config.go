@@ -45,6 +45,8 @@ type Config struct {
 	External []External `yaml:"external"`
 	// SecretsVisibleTo are DNs that may read the secrets attribute through appbind, by their own upstream bind.
 	SecretsVisibleTo []string `yaml:"secrets_visible_to" is:"dn"`
+	// Managers are DNs of entries and of groups whose members manage the app passwords of others over LDAP.
+	Managers []string `yaml:"managers" is:"dn"`
 	// OwnEntryAttributes are the attributes that an app-password session may read of its own entry.
 	OwnEntryAttributes []string `yaml:"own_entry_attributes" is:"attribute"`
 	// AppPasswords says where app passwords live and how they are made.
@@ -184,6 +186,16 @@ type AppPasswords struct {
 	AfterBind string `yaml:"after_bind" oneof:"own_entry,proxied_authorization,none"`
 	// HashMemory bounds the memory of all password hashing at one time, in MiB; default 256.
 	HashMemory int `yaml:"hash_memory" range:"32..1048576"`
+	// MaxPerUser is how many app passwords one user may have that have not expired; default 50. It and the next two hold for what is made or changed through appbind, not for values that exist.
+	MaxPerUser int `yaml:"max_per_user" range:"1..1000"`
+	// MaxLifetime bounds the lifetime of a new or renewed app password; default 365d.
+	MaxLifetime Duration `yaml:"max_lifetime" range:"1h..36500d"`
+	// RequireExpiry says that every new app password expires: one that is written over LDAP without an expiry gets default_lifetime; default true.
+	RequireExpiry bool `yaml:"require_expiry"`
+	// UserChosen says whether ldappasswd may set an app password that a person chose: deny (default: appbind generates it) or allow.
+	UserChosen string `yaml:"user_chosen" oneof:"allow,deny"`
+	// SelfServiceLDAP says whether users who logged in with their main password may manage their own app passwords over LDAP: deny (default, since a stolen main password could then make app passwords that outlive its change) or allow.
+	SelfServiceLDAP string `yaml:"self_service_ldap" oneof:"allow,deny"`
 }
 
 // Fallback is what becomes of a password that is no app password.

@@ -17,6 +17,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.users(&cfg.Users)
 	d.external(cfg)
 	d.ownEntry(cfg)
+	d.lifetimes(&cfg.AppPasswords)
 	d.limits(cfg)
 	d.observe(&cfg.Observe)
 }
@@ -284,6 +285,19 @@ func PasswordLike(name string) bool {
 	name = strings.ToLower(name)
 	return strings.Contains(name, "password") || strings.Contains(name, "passwd") || strings.Contains(name, "secret") ||
 		strings.Contains(passwordLike, " "+name+" ")
+}
+
+// lifetimes checks that what is given by default is allowed.
+func (d *decoder) lifetimes(a *AppPasswords) {
+	const key, bound = "app_passwords.default_lifetime", "app_passwords.max_lifetime"
+	if a.DefaultLifetime <= a.MaxLifetime || d.wrong[key] || d.wrong[bound] {
+		return
+	}
+	if d.given(key) {
+		d.mistakef(key, "must not be above %s (%v)", bound, a.MaxLifetime)
+		return
+	}
+	d.mistakef(bound, "must not be below %s (%v), so give that too", key, a.DefaultLifetime)
 }
 
 // limits checks that the smaller limit is the smaller one.

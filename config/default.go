@@ -29,6 +29,11 @@ func Default() *Config {
 			DefaultLifetime: Duration(365 * day),
 			AfterBind:       "own_entry",
 			HashMemory:      256,
+			MaxPerUser:      50,
+			MaxLifetime:     Duration(365 * day),
+			RequireExpiry:   true,
+			UserChosen:      "deny",
+			SelfServiceLDAP: "deny",
 		},
 		Fallback: Fallback{
 			Mode:        "allow",

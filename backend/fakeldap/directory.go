@@ -19,8 +19,9 @@ const whoAmI = "1.3.6.1.4.1.4203.1.11.3"
 // other request is answered with success and has no effect. There is no access
 // control. DNs are compared by wire.DN's Key.
 type Directory struct {
-	mu      sync.Mutex // guards entries
+	mu      sync.Mutex // guards the fields below; an entry is never changed, only replaced
 	entries []*entry
+	writes  int // modifies carried out
 }
 
 type entry struct {
@@ -123,9 +124,14 @@ func (d *Directory) extended(c *Conn, m wire.Message) {
 }
 
 func (d *Directory) find(dn string) *entry {
-	want, err := wire.ParseDN(dn)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.findLocked(dn)
+}
+
+// findLocked is find for who holds d.mu.
+func (d *Directory) findLocked(dn string) *entry {
+	want, err := wire.ParseDN(dn)
 	for _, e := range d.entries {
 		if e.dn == dn || err == nil && e.parsed.Key() == want.Key() {
 			return e

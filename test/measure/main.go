@@ -34,9 +34,10 @@ var imports = map[string][]string{
 	"backend":          {"auth", "config", "wire"},
 	"backend/embedded": {"secrets", "wire"},
 	"backend/fakeldap": {"wire"},
-	"proxy":            {"auth", "backend", "config", "secrets", "wire"},
+	"manage":           {"auth", "backend", "config", "secrets", "wire"},
+	"proxy":            {"auth", "backend", "config", "manage", "secrets", "wire"},
 	"observe":          {"auth", "backend", "config", "proxy"},
-	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "observe", "proxy", "secrets", "wire"},
+	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "manage", "observe", "proxy", "secrets", "wire"},
 	"test/bench":       {"secrets", "wire"},
 }
 

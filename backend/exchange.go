@@ -1,0 +1,145 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"appbind/auth"
+	"appbind/wire"
+)
+
+// Reply is the final response to one request, with bytes of its own.
+type Reply struct {
+	Op       wire.Op
+	Body     []byte
+	Controls []byte // nil: none
+	Result   wire.Result
+}
+
+// exchangeSink waits for the final response to one request.
+type exchangeSink struct {
+	reply *Reply
+	err   error
+	done  chan struct{} // closed after one of reply and err is set
+}
+
+// Deliver takes the final response; intermediate ones have no meaning for what is exchanged here.
+func (s *exchangeSink) Deliver(m wire.Message, final, _ bool) {
+	if !final {
+		return
+	}
+	r := &Reply{Op: m.Op, Body: clone(m.Body), Controls: clone(m.Controls)}
+	if r.Result, s.err = wire.DecodeResult(r.Body); s.err == nil {
+		s.reply = r
+	}
+	close(s.done)
+}
+
+// Lost takes the end of the link.
+func (s *exchangeSink) Lost(err error) {
+	s.err = err
+	close(s.done)
+}
+
+// Exchange sends one request that has a single response (no bind, no search) and
+// waits for it, within ctx. With ErrNotSent nothing was sent; after any other
+// error nobody knows whether the request was carried out. A request that is not
+// answered in time is abandoned.
+func (l *Link) Exchange(ctx context.Context, op wire.Op, body, controls []byte) (*Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, ErrUnavailable, err)
+	}
+	sink := &exchangeSink{done: make(chan struct{})}
+	id, err := l.Send(op, body, controls, sink, true)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-sink.done:
+		if sink.err != nil {
+			return nil, l.wrap(sink.err)
+		}
+		return sink.reply, nil
+	case <-ctx.Done():
+		l.Abandon(id)
+		return nil, l.wrap(fmt.Errorf("no answer in time: %w", ctx.Err()))
+	}
+}
+
+// Search runs one search on the link, as whoever the link is bound as. Entries
+// go to each, one after the other, from another goroutine, never after the
+// return. Errors: those of each, and ErrUnavailable.
+func (l *Link) Search(ctx context.Context, s *wire.SearchRequest, controls []byte,
+	each func(e wire.SearchEntry, controls []byte) error) (wire.Result, error) {
+	return l.search(ctx, s, controls, each)
+}
+
+// FindLive is Find in the directory itself, whatever lookup says: what is
+// changed must not be judged by a copy.
+func (u *Upstream) FindLive(ctx context.Context, name string) (*auth.Entry, error) {
+	if name == "" {
+		return nil, auth.ErrNotFound // the root DSE is nobody
+	}
+	return u.find(ctx, name)
+}
+
+// EachUser calls each for every entry below users.bases that matches
+// users.filter and filter (a whole filter element; nil: all), live, with the
+// values of the secrets attribute. Eligible is true of those that match the
+// enabled filter too. An error of each ends it. An answer that the directory cut
+// short is an error: what is missing in it would be taken for absent.
+func (u *Upstream) EachUser(ctx context.Context, filter []byte, each func(e *auth.Entry) error) error {
+	sv, err := u.surveyed(ctx)
+	if err != nil {
+		return err
+	}
+	eligible := map[string]bool{}
+	var all []*auth.Entry
+	for _, pass := range []struct {
+		filter []byte
+		into   func(e *auth.Entry)
+	}{
+		{wire.AppendAnd(nil, sv.eligible, filter), func(e *auth.Entry) { eligible[e.Key] = true }},
+		{wire.AppendAnd(nil, u.lookup.filter, filter), func(e *auth.Entry) { all = append(all, e) }},
+	} {
+		for _, base := range u.cfg.Users.Bases {
+			if err := u.usersBelow(ctx, sv, base, pass.filter, pass.into); err != nil {
+				return err
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for _, e := range all {
+		if seen[e.Key] { // below two bases
+			continue
+		}
+		seen[e.Key] = true
+		e.Eligible = eligible[e.Key]
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usersBelow reads all users below one base.
+func (u *Upstream) usersBelow(ctx context.Context, sv *survey, base string, filter []byte, into func(e *auth.Entry)) error {
+	s := &wire.SearchRequest{Base: []byte(base), Scope: wire.ScopeWhole, Filter: filter, Attributes: u.lookup.selection}
+	r, err := u.ServiceSearch(ctx, s, nil, func(se wire.SearchEntry, _ []byte) error {
+		e, err := u.entry(sv, se)
+		if err == nil {
+			into(e)
+		}
+		return err
+	})
+	if err == nil && r.Code != wire.ResultSuccess {
+		err = codeError(fmt.Sprintf("users below %q", base), r)
+	}
+	return err
+}
+
+// Supports reports whether the root DSE lists a control.
+func (u *Upstream) Supports(control string) bool {
+	return slices.Contains(u.survey.Load().root.controls, control)
+}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"appbind/auth"
 	"appbind/wire"
 )
 
@@ -79,6 +80,17 @@ func splitContext(dn []byte) (rest, suffix []byte, uc userContext, found bool, e
 		return dn, nil, userContext{}, false, err
 	}
 	return head, dn[len(head)+1:], uc, true, nil
+}
+
+// TakeContext takes the context off a bind name, as a listener with context: trusted does, and puts what it says of
+// the user into cl. context is what was taken off, "" where there is none; the error says why a name with one is 49.
+func TakeContext(name string, cl *auth.Client) (rest, context string, err error) {
+	head, suffix, uc, found, err := splitContext([]byte(name))
+	if !found {
+		return name, "", err
+	}
+	takeContext(cl, &uc)
+	return string(head), string(suffix), nil
 }
 
 // contextTypes are the attribute types of a context.

@@ -19,6 +19,8 @@ type modification struct {
 	kind   int64
 	name   string
 	values []string
+	// permissive: a value to add that is there, and one to delete that is not, is left so.
+	permissive bool
 }
 
 // stamp says who changes something, when, and which change it is.
@@ -92,7 +94,7 @@ func (t *tree) add(dn string, attrs []attribute, s stamp) (*tree, error) {
 		return nil, &failure{code: resultNoSuchObject, matched: t.matched(e.name), text: "the entry above does not exist"}
 	}
 	for _, a := range attrs {
-		if err := e.modify(modification{modifyAdd, a.name, a.values}); err != nil {
+		if err := e.modify(modification{kind: modifyAdd, name: a.name, values: a.values}); err != nil {
 			return nil, err
 		}
 	}
@@ -186,6 +188,15 @@ func (e *entry) modify(m modification) error {
 	}
 	if slices.Contains(m.values, "") {
 		return fail(resultInvalidSyntax, m.name+": empty value")
+	}
+	if m.permissive && m.kind != modifyReplace && len(m.values) > 0 {
+		a := e.attr(key)
+		m.values = slices.DeleteFunc(slices.Clone(m.values), func(v string) bool {
+			return (a != nil && a.has(v)) == (m.kind == modifyAdd)
+		})
+		if len(m.values) == 0 {
+			return nil
+		}
 	}
 	switch m.kind {
 	case modifyAdd:

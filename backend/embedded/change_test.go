@@ -218,6 +218,49 @@ func TestControls(t *testing.T) {
 	}
 }
 
+// A permissive modify leaves alone what is as it should be; without the control that is an error.
+func TestPermissiveModify(t *testing.T) {
+	t.Parallel()
+	f := demo(t)
+	admin := f.admin(t)
+	for _, critical := range []bool{true, false} {
+		permissive := []ldap.Control{ldap.NewControlString(controlPermissiveModify, critical, "")}
+		for _, c := range []struct {
+			change    func(m *ldap.ModifyRequest)
+			otherwise int
+		}{
+			{func(m *ldap.ModifyRequest) {
+				m.Add("objectClass", []string{"appPasswordAccount"})
+				m.Add("description", []string{"a"})
+			}, 20},
+			{func(m *ldap.ModifyRequest) { m.Add("description", []string{"a", "b"}) }, 20},
+			{func(m *ldap.ModifyRequest) { m.Delete("description", []string{"b", "c"}) }, 16},
+			{func(m *ldap.ModifyRequest) { m.Delete("description", []string{"a"}) }, 0},
+			{func(m *ldap.ModifyRequest) { m.Delete("description", []string{"a"}) }, 16},
+			{func(m *ldap.ModifyRequest) { m.Delete("description", nil) }, 16},
+		} {
+			strict, lenient := ldap.NewModifyRequest(bobDN, nil), ldap.NewModifyRequest(bobDN, permissive)
+			c.change(strict)
+			c.change(lenient)
+			if c.otherwise != 0 {
+				if got := codeOf(admin.Modify(strict)); got != c.otherwise {
+					t.Errorf("%v: code %d, want %d", strict.Changes, got, c.otherwise)
+				}
+			}
+			want := 0
+			if len(lenient.Changes[0].Modification.Vals) == 0 {
+				want = 16 // all of an attribute that is not there
+			}
+			if got := codeOf(admin.Modify(lenient)); got != want {
+				t.Errorf("%v, permissive: code %d, want %d", lenient.Changes, got, want)
+			}
+		}
+	}
+	if got := codeOf(admin.Del(ldap.NewDelRequest(carolDN, []ldap.Control{ldap.NewControlString(controlPermissiveModify, true, "")}))); got != 12 {
+		t.Errorf("a critical control on an operation that it does not go with: code %d, want 12", got)
+	}
+}
+
 func TestExtended(t *testing.T) {
 	t.Parallel()
 	f := demo(t)

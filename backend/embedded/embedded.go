@@ -50,7 +50,7 @@
 //
 // Bind (simple), unbind, search, add, modify, delete. Filters of every kind but
 // extensible ones (53); classes match as they are written in the entry, not by
-// their superclasses. Controls: paged results. Compare and modify DN are 53,
+// their superclasses. Controls: paged results, permissive modify. Compare and modify DN are 53,
 // in an extended response; extended operations (Who am I, StartTLS, password
 // modify) are 2; SASL and LDAPv2 binds end the connection.
 //

@@ -111,6 +111,21 @@ func (h *handlers) guarded(response int, f func(*gldap.ResponseWriter, *gldap.Re
 	}
 }
 
+// controlPermissiveModify makes a modify leave alone what is as it should be already.
+const controlPermissiveModify = "1.2.840.113556.1.4.1413"
+
+// takePermissive takes that control out of those of a modify and reports whether it was there.
+func takePermissive(controls []gldap.Control) (others []gldap.Control, was bool) {
+	for _, c := range controls {
+		if c.GetControlType() == controlPermissiveModify {
+			was = true
+		} else {
+			others = append(others, c)
+		}
+	}
+	return others, was
+}
+
 // critical refuses controls that the directory does not know and must not ignore (RFC 4511 4.1.11).
 func critical(controls []gldap.Control) error {
 	for _, c := range controls {
@@ -221,7 +236,8 @@ func (h *handlers) modify(_ *gldap.ResponseWriter, r *gldap.Request) error {
 	if err != nil {
 		return err
 	}
-	by, err := h.writer(r, m.Controls)
+	controls, lenient := takePermissive(m.Controls)
+	by, err := h.writer(r, controls)
 	if err != nil {
 		return err
 	}
@@ -236,7 +252,7 @@ func (h *handlers) modify(_ *gldap.ResponseWriter, r *gldap.Request) error {
 				return err
 			}
 		}
-		changes[i] = modification{kind: c.Operation, name: c.Modification.Type, values: values}
+		changes[i] = modification{kind: c.Operation, name: c.Modification.Type, values: values, permissive: lenient}
 	}
 	return h.store.do(by, func(t *tree, s stamp) (*tree, error) { return t.modified(m.DN, changes, s) })
 }

@@ -193,7 +193,7 @@ func rootDSE(t *tree) *entry {
 	e.set("namingContexts", t.suffix().dn)
 	e.set("subschemaSubentry", subschemaDN)
 	e.set("supportedLDAPVersion", "3")
-	e.set("supportedControl", gldap.ControlTypePaging)
+	e.set("supportedControl", gldap.ControlTypePaging, controlPermissiveModify)
 	e.set("supportedFeatures", "1.3.6.1.4.1.4203.1.5.1") // "+", RFC 3673
 	e.set("vendorName", "appbind")
 	return e

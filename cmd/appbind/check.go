@@ -100,6 +100,9 @@ func (c *check) line(verdict, what, format string, args ...any) {
 // servers connects and binds to each server.
 func (c *check) servers(ctx context.Context) {
 	up := c.cfg.Upstream
+	for _, url := range inClear(up) {
+		c.warn("connect", "%s: passwords travel in clear; use ldaps:// or upstream.starttls: true", url)
+	}
 	for _, url := range up.URLs {
 		conn, err := c.connect(ctx, url)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/proxy"
 	"appbind/secrets"
 )
 
@@ -32,8 +33,10 @@ func explainCommand(s streams) *cobra.Command {
 		Long: `Look up a bind name as serve does, list the app passwords of its entry, and, with
 a password on standard input, say in which row of the decision table a bind
 would end and why. A password that would be passed through to the directory is
-not sent, unless --send says so. Nothing is remembered: the failures that a
-running appbind has seen do not count here.`,
+not sent, unless --send says so. A context in the name (,svc=imap,...,cn=appbind)
+is read as the listener reads it, so that names can be pasted from the log of a
+mail server; --service and --ip count more. Nothing is remembered: the failures
+that a running appbind has seen do not count here.`,
 		Example: `  appbind explain -c /etc/appbind/appbind.yaml --dn uid=alice,ou=people,dc=example,dc=org
   appbind explain -c /etc/appbind/appbind.yaml --dn alice@example.org --service imap --ip 192.0.2.7 --password-stdin`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), s) },
@@ -43,7 +46,7 @@ running appbind has seen do not count here.`,
 	f.StringVar(&o.name, "dn", "", "bind `NAME`: a DN, or what users.name_filter finds (required)")
 	f.StringVar(&o.service, "service", "", "the user's service, such as `imap`")
 	f.StringVar(&o.ip, "ip", "", "the user's `ADDRESS`")
-	f.StringVar(&o.listener, "listener", "", "`URL` of the listener whose rules count (default: the first)")
+	f.StringVar(&o.listener, "listener", "", "`URL` of the listener whose rules count (default: the first; for a name with a context, the first that believes it)")
 	f.BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input")
 	f.BoolVar(&o.send, "send", false, "pass the password through to the directory where the decision says so")
 	return c
@@ -59,9 +62,11 @@ func (o *explainOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if bind.Listener, err = o.rules(cfg); err != nil {
+	listener, err := o.rules(cfg, bind.Context != "" || bind.ContextInvalid)
+	if err != nil {
 		return &usageError{err}
 	}
+	bind.obey(listener)
 	h := newHouse(io.Discard, cfg.Log)
 	defer h.close()
 	core, err := h.build(ctx, cfg)
@@ -74,8 +79,8 @@ func (o *explainOptions) run(ctx context.Context, s streams) error {
 
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
-	fmt.Fprintf(w, "name\t%s\n", printable(o.name))
-	if err := explainEntry(ctx, w, core.Upstream, o.name, bind.Client); err != nil {
+	bind.explain(w)
+	if err := explainEntry(ctx, w, core.Upstream, bind.Name, bind.Client); err != nil {
 		return err
 	}
 	if !o.stdin {
@@ -83,18 +88,29 @@ func (o *explainOptions) run(ctx context.Context, s streams) error {
 		return nil
 	}
 	binder := &explainBinder{upstream: core.Upstream, send: o.send}
-	d := core.Verifier.Verify(ctx, bind, binder)
+	d := core.Verifier.Verify(ctx, bind.Bind, binder)
 	explainDecision(w, d, binder)
 	return nil
 }
 
+// explainedBind is the bind that the flags describe.
+type explainedBind struct {
+	auth.Bind
+	Context string // what was taken off the name; "" where it has none
+	wrong   error  // why its context is not believed
+}
+
 // bind makes the bind request of the flags.
-func (o *explainOptions) bind(in io.Reader) (auth.Bind, error) {
-	b := auth.Bind{Name: o.name, Secure: true}
+func (o *explainOptions) bind(in io.Reader) (explainedBind, error) {
+	b := explainedBind{Bind: auth.Bind{Secure: true}}
 	if o.name == "" {
 		return b, fmt.Errorf("--dn is required (see 'appbind explain --help')")
 	}
-	b.Client.Service = secrets.CanonicalService(o.service)
+	b.Name, b.Context, b.wrong = proxy.TakeContext(o.name, &b.Client)
+	b.ContextInvalid = b.wrong != nil
+	if o.service != "" {
+		b.Client.Service = o.service
+	}
 	if o.ip != "" {
 		addr, err := netip.ParseAddr(o.ip)
 		if err != nil {
@@ -110,14 +126,52 @@ func (o *explainOptions) bind(in io.Reader) (auth.Bind, error) {
 	return b, err
 }
 
-// rules are those of the chosen listener.
-func (o *explainOptions) rules(cfg *config.Config) (auth.Listener, error) {
-	for _, l := range cfg.Listeners {
-		if o.listener == "" || l.URL.String() == o.listener {
-			return auth.Listener{Anonymous: l.Anonymous == "allow", Fallback: l.Fallback, TOTP: l.TOTP}, nil
+// obey has the rules of a listener count.
+func (b *explainedBind) obey(l *config.Listener) {
+	b.Listener = auth.Listener{Anonymous: l.Anonymous == "allow", Fallback: l.Fallback, TOTP: l.TOTP}
+	if b.Client.Service == "" {
+		b.Client.Service = l.Service
+	}
+	b.Client.Service = secrets.CanonicalService(b.Client.Service)
+	if b.Context != "" && l.Context != "trusted" {
+		b.ContextInvalid = true
+		b.wrong = fmt.Errorf("listener %s has context: refuse, so that a bind with this name is refused", l.URL)
+	}
+}
+
+// explain prints what is read out of the name.
+func (b *explainedBind) explain(w io.Writer) {
+	fmt.Fprintf(w, "name\t%s\n", printable(b.Name))
+	if b.Context != "" {
+		fmt.Fprintf(w, "context\t%s\n", printable(b.Context))
+	}
+	if b.wrong != nil {
+		fmt.Fprintf(w, "context\tnot believed: %v\n", b.wrong)
+	}
+	if b.Client.Service != "" {
+		fmt.Fprintf(w, "service\t%s\n", printable(b.Client.Service))
+	}
+	if b.Client.Addr.IsValid() {
+		fmt.Fprintf(w, "address\t%s\n", b.Client.Addr)
+	}
+}
+
+// rules is the chosen listener.
+func (o *explainOptions) rules(cfg *config.Config, withContext bool) (*config.Listener, error) {
+	var first *config.Listener
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		switch {
+		case o.listener == l.URL.String(), o.listener == "" && withContext && l.Context == "trusted":
+			return l, nil
+		case o.listener == "" && first == nil:
+			first = l
 		}
 	}
-	return auth.Listener{}, fmt.Errorf("--listener %s: no such listener in %s", o.listener, cfg.File)
+	if first == nil {
+		return nil, fmt.Errorf("--listener %s: no such listener in %s", o.listener, cfg.File)
+	}
+	return first, nil
 }
 
 // explainEntry prints what the lookup finds.

@@ -25,10 +25,17 @@ type hashOptions struct {
 	algorithm string
 	attribute string
 	user      string
+	class     string
 	stdin     bool
 	json      bool
 	file      string
 }
+
+// The attribute and the class of contrib/schema.
+const (
+	defaultAttribute = "appPassword"
+	defaultClass     = "appPasswordAccount"
+)
 
 func hashCommand(s streams) *cobra.Command {
 	o := &hashOptions{}
@@ -37,7 +44,10 @@ func hashCommand(s streams) *cobra.Command {
 		Short: "Make an app password and the value to store for it",
 		Long: `Make an app password. The value to store goes to standard output, the password
 to standard error: it is shown once and kept nowhere. With --user the output is
-LDIF for ldapmodify. Nothing is written to any directory.`,
+LDIF for ldapmodify, which adds the class that allows the attribute too: a
+directory that takes the permissive modify control (OpenLDAP, Active Directory)
+leaves it alone where it is there already; for others say --class none then.
+Nothing is written to any directory.`,
 		Example: `  appbind hash --label phone
   appbind hash --label phone --service imap,smtp --expires 365d \
     --user uid=alice,ou=people,dc=example,dc=org |
@@ -45,6 +55,9 @@ LDIF for ldapmodify. Nothing is written to any directory.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.configured(c.Flags().Changed); err != nil {
 				return err
+			}
+			if !c.Flags().Changed("class") && !strings.EqualFold(o.attribute, defaultAttribute) {
+				o.class = "none" // which class allows another attribute is not known
 			}
 			return o.run(s, time.Now())
 		},
@@ -56,8 +69,9 @@ LDIF for ldapmodify. Nothing is written to any directory.`,
 	f.StringVarP(&o.file, "config", "c", "", "take algorithm, lifetime and attribute from the configuration `FILE`")
 	f.StringVar(&o.expires, "expires", "365d", "`LIFETIME` such as 90d or 12h, or never")
 	f.StringVar(&o.algorithm, "algorithm", "", "`NAME`: sha256, bcrypt, argon2i or argon2id (default sha256; bcrypt with --password-stdin)")
-	f.StringVar(&o.attribute, "attribute", "appPassword", "the secrets attribute, for --user")
+	f.StringVar(&o.attribute, "attribute", defaultAttribute, "the secrets attribute, for --user")
 	f.StringVar(&o.user, "user", "", "write LDIF that adds the value to the entry `DN`")
+	f.StringVar(&o.class, "class", defaultClass, "object class that the LDIF gives the entry, which allows the attribute; none: the entry allows it already")
 	f.BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input instead of generating one")
 	f.BoolVar(&o.json, "json", false, "write one JSON object with password and value to standard output")
 	return c
@@ -109,7 +123,7 @@ func (o *hashOptions) run(s streams, now time.Time) error {
 	case o.json:
 		return json.NewEncoder(s.out).Encode(map[string]string{"label": o.label, "id": p.ID, "password": string(password), "value": value})
 	case o.user != "":
-		_, err = io.WriteString(s.out, modifyLDIF(o.user, o.attribute, value))
+		_, err = io.WriteString(s.out, modifyLDIF(o.user, o.class, o.attribute, value))
 	default:
 		_, err = fmt.Fprintln(s.out, value)
 	}
@@ -183,10 +197,18 @@ func readPassword(in io.Reader) ([]byte, error) {
 	return line, nil
 }
 
-// modifyLDIF is an LDIF record (RFC 2849) that adds one value of attribute.
-func modifyLDIF(dn, attribute, value string) string {
-	return "# An entry without the class appPasswordAccount refuses this (65); add the class first.\n" +
-		ldifLine("dn", dn) + "changetype: modify\nadd: " + attribute + "\n" + ldifLine(attribute, value) + "\n"
+// permissiveModify is the control that makes a modify leave alone what is as it should be already (Active Directory, OpenLDAP).
+const permissiveModify = "1.2.840.113556.1.4.1413"
+
+// modifyLDIF is an LDIF record (RFC 2849) that adds one value of attribute, and the class that allows it.
+// The control is not critical: a directory without it answers 20 where the class is there.
+func modifyLDIF(dn, class, attribute, value string) string {
+	control, addClass := "", ""
+	if class != "none" {
+		control = "control: " + permissiveModify + " false\n"
+		addClass = "add: objectClass\n" + ldifLine("objectClass", class) + "-\n"
+	}
+	return ldifLine("dn", dn) + control + "changetype: modify\n" + addClass + "add: " + attribute + "\n" + ldifLine(attribute, value) + "\n"
 }
 
 // ldifLine writes name and value, in base64 where RFC 2849 demands it.

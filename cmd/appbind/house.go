@@ -67,6 +67,9 @@ func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, erro
 	if err := h.embed(cfg); err != nil {
 		return proxy.Core{}, err
 	}
+	for _, url := range inClear(cfg.Upstream) {
+		h.log.Warn("passwords travel to the directory in clear", "upstream", url.String(), "hint", "use ldaps:// or upstream.starttls")
+	}
 	upstream, err := backend.New(cfg, h.log)
 	if err != nil {
 		return proxy.Core{}, err
@@ -96,6 +99,16 @@ func (h *house) embed(cfg *config.Config) error {
 	}
 	cfg.Upstream.URLs = []config.URL{url}
 	return nil
+}
+
+// inClear are the servers on other machines to which every password, those of users and appbind's own, goes in clear.
+func inClear(up config.Upstream) (list []config.URL) {
+	for _, url := range up.URLs {
+		if url.Scheme == "ldap" && !up.StartTLS && !url.Loopback() {
+			list = append(list, url)
+		}
+	}
+	return list
 }
 
 // retire closes the upstream of an earlier configuration when the last client

@@ -23,6 +23,7 @@ import (
 // decision, the embedded directory, and upstreams that still have clients.
 type house struct {
 	log       *slog.Logger
+	lines     *logWriter // what log writes to
 	level     *slog.LevelVar
 	memory    *auth.Memory
 	directory *embedded.Directory // nil where the upstream is not embedded
@@ -42,12 +43,7 @@ type served struct {
 func newHouse(w io.Writer, cfg config.Log) *house {
 	h := &house{level: &slog.LevelVar{}, memory: auth.NewMemory(time.Now)}
 	h.setLevel(cfg)
-	options := &slog.HandlerOptions{Level: h.level}
-	var handler slog.Handler = slog.NewTextHandler(w, options)
-	if cfg.Format == "json" {
-		handler = slog.NewJSONHandler(w, options)
-	}
-	h.log = slog.New(handler)
+	h.log, h.lines = newLog(w, cfg.Format, h.level)
 	return h
 }
 
@@ -126,12 +122,14 @@ func (h *house) retire(ctx context.Context, old proxy.Core) {
 	})
 }
 
-// close ends what build started, the server and the current upstream being closed before.
+// close ends what build started, the server and the current upstream being
+// closed before, and sees to it that every line of the log is written.
 func (h *house) close() {
 	h.retired.Wait()
 	if h.directory != nil {
 		h.directory.Close()
 	}
+	h.lines.Flush()
 }
 
 // protectMemory keeps passwords in memory out of core dumps and away from

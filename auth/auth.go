@@ -18,7 +18,7 @@
 //	 4  a listed DN           passed through, in the configured spelling
 //	 5  any other name        looked up; trouble is Unavailable
 //	 6  none, or several      49, at the cost of a user's
-//	 7  no user               passed through, with the DN that the upstream returned
+//	 7  no user               rows 9 and 11, then passed through, with the DN that the upstream returned
 //	 8  not eligible          49
 //	 9  a stored secret       49, with and without a one-time code behind it
 //	10  an app password       success, or 49 where it is not allowed: never falls through

@@ -114,9 +114,25 @@ func (a *attempt) lookup(ctx context.Context) bool {
 	return false
 }
 
-// notUser is row 7. What goes upstream is the DN that it returned.
+// notUser is row 7. What goes upstream is the DN that it returned, and never what is an app password or stands
+// for one, which rows 9 and 11 keep back from users: with a base forgotten in users.bases, their phones come this way.
 func (a *attempt) notUser(ctx context.Context) bool {
-	return !a.d.Entry.User && a.passThrough(ctx, 7, ReasonNotUser, a.d.Entry.DN, a.bind.Password)
+	if a.d.Entry.User {
+		return false
+	}
+	password := a.bind.Password
+	rest, _, hasCode := splitCode(password)
+	switch shape := present(password).shape; {
+	case a.showsStored():
+		return a.refuse(9, ReasonStoredSecret)
+	case shape == secrets.Mistyped:
+		return a.refuse(11, ReasonMistyped)
+	case shape == secrets.Ours:
+		return a.refuse(11, ReasonNoAppPassword)
+	case hasCode && present(rest).shape != secrets.NotOurs:
+		return a.refuse(11, ReasonAppWithCode)
+	}
+	return a.passThrough(ctx, 7, ReasonNotUser, a.d.Entry.DN, password)
 }
 
 // notEligible is row 8.
@@ -124,13 +140,16 @@ func (a *attempt) notEligible(ctx context.Context) bool {
 	return !a.d.Entry.Eligible && a.refuseAtCost(ctx, 8, ReasonIneligible, a.d.Entry.Key)
 }
 
-// storedSecret is row 9: what is stored is not a password, here or upstream. It is checked with
-// and without a one-time code at its end.
+// storedSecret is row 9: what is stored is not a password, here or upstream.
 func (a *attempt) storedSecret(context.Context) bool {
 	a.parseValues()
+	return a.showsStored() && a.refuse(9, ReasonStoredSecret)
+}
+
+// showsStored tells a stored secret, with and without a one-time code at its end.
+func (a *attempt) showsStored() bool {
 	rest, _, hasCode := splitCode(a.bind.Password)
-	stored := looksStored(a.bind.Password) || a.isStored(a.bind.Password) || hasCode && a.isStored(rest)
-	return stored && a.refuse(9, ReasonStoredSecret)
+	return looksStored(a.bind.Password) || a.isStored(a.bind.Password) || hasCode && a.isStored(rest)
 }
 
 const (

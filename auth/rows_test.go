@@ -81,7 +81,16 @@ func TestRows(t *testing.T) {
 		{"a name of spaces", with("  ", "x", nil), 6, InvalidCredentials, ReasonNotFound, "absent"},
 		{"the root", with("root", "x", nil), 6, InvalidCredentials, ReasonNotFound, "absent"},
 		{"no user", with("printer", "printer secret", nil), 7, Accepted, ReasonNotUser, "cn=printer,dc=example printer secret"},
-		{"no user, wrong", with("printer", "$app$", nil), 7, InvalidCredentials, ReasonUpstreamRefused, "cn=printer,dc=example $app$"},
+		{"no user, wrong", with("printer", "app", nil), 7, InvalidCredentials, ReasonUpstreamRefused, "cn=printer,dc=example app"},
+		{"no user, app prefix", with("printer", "$app$", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
+		{"no user, app prefix in capitals", with("printer", "$APP$x$y", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
+		{"no user, otpauth prefix", with("printer", "otpauth://totp/x?secret=y", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
+		{"no user, stored value", with("printer", "printer value", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
+		{"no user, stored value with a code", with("printer", "printer value$123456", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
+		{"no user, app password", with("printer", phone, nil), 11, InvalidCredentials, ReasonNoAppPassword, ""},
+		{"no user, mistyped", with("printer", mistyped, nil), 11, InvalidCredentials, ReasonMistyped, ""},
+		{"no user, app password with a code", with("printer", phone+"$123456", nil), 11, InvalidCredentials, ReasonAppWithCode, ""},
+		{"listed, app prefix", with("cn=dovecot,dc=example", "$app$x", nil), 4, InvalidCredentials, ReasonUpstreamRefused, "cn=dovecot,dc=example $app$x"},
 		{"disabled", with("carol", "carol secret", nil), 8, InvalidCredentials, ReasonIneligible, "absent"},
 		{"disabled, app password", with("carol", phone, nil), 8, InvalidCredentials, ReasonIneligible, ""},
 		{"app prefix", with("alice", "$app$anything", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
@@ -115,7 +124,7 @@ func TestRows(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, nil)
 			s.user("alice", aliceMain, phoneValue, "foreign value", expiredValue, smtpValue, officeValue, legacy, "")
-			s.entries["printer"] = &Entry{Key: "entryUUID:printer", DN: "cn=printer,dc=example"}
+			s.entries["printer"] = &Entry{Key: "entryUUID:printer", DN: "cn=printer,dc=example", Values: [][]byte{[]byte("printer value"), []byte(phoneValue)}}
 			s.passwords["cn=printer,dc=example"] = "printer secret"
 			s.entries["root"] = &Entry{}
 			s.user("carol", "carol secret", phoneValue).Eligible = false

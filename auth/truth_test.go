@@ -67,10 +67,13 @@ func truth(user string, enrolled string, m material, p policy) (int, Kind) {
 		return 3, ConfidentialityRequired
 	case user == "absent":
 		return 6, InvalidCredentials
+	case user == "outside" && m.stored:
+		return 9, InvalidCredentials
+	case user == "outside" && (m.shape || m.rest != nil && m.rest.shape):
+		return 11, InvalidCredentials
+	case user == "outside" && m.main:
+		return 7, Accepted
 	case user == "outside":
-		if m.main {
-			return 7, Accepted
-		}
 		return 7, InvalidCredentials
 	case user == "disabled":
 		return 8, InvalidCredentials

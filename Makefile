@@ -1,6 +1,7 @@
 # make run    the demo: appbind on its embedded directory, with commands to paste
 # make test   everything: checks, unit and wire tests with the race detector, real servers, fuzzing
 # make build  the binary, bin/appbind
+# make soak   a million binds with faults, each answer judged, and a million malformed hashes; some ten minutes
 # make bench  measures appbind beside slapd, back-ldap and HAProxy; the figures go to doc/performance.md
 
 GO      ?= go
@@ -11,8 +12,10 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 # What the benchmark is told; '-quick -only search' prints a short look at some works.
 BENCH_FLAGS ?= -o doc/performance.md
+# What the soak is told; '-binds 50000 -users 2000' is a short one.
+SOAK_FLAGS ?=
 
-.PHONY: build run test tools check unit fuzz bench measure install clean
+.PHONY: build run test tools check unit fuzz bench soak measure install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/appbind ./cmd/appbind
@@ -43,6 +46,11 @@ fuzz:
 bench:
 	sh test/tools.sh bench
 	$(GO) run ./test/bench $(BENCH_FLAGS)
+
+soak:
+	sh test/tools.sh
+	$(GO) run ./test/soak $(SOAK_FLAGS)
+	$(GO) run ./test/soak -hashes 1000000
 
 install: build
 	install -D -m 755 bin/appbind $(DESTDIR)/usr/sbin/appbind

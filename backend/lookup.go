@@ -80,8 +80,8 @@ func (l *lookup) search(base string, scope int, filter, selection []byte) *wire.
 // an entry that is not eligible, or no user at all, from one that does not exist,
 // and only where the bases are visible is it said that it does not (see missing).
 func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
-	if name == "" {
-		return nil, auth.ErrNotFound // the root DSE is nobody
+	if name == "" || len(name) > wire.MaxDN {
+		return nil, auth.ErrNotFound // the root DSE is nobody; and so long a filter would cost more here and there than it costs to send
 	}
 	if e := u.findCopy(name); e != nil {
 		return e, nil

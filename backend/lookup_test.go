@@ -22,6 +22,9 @@ func TestFind(t *testing.T) {
 	d.Add("uid=twin2,"+people, "x", "objectClass", "person", "mail", "twin@example.org")
 	d.Add("uid=half1,"+people, "x", "objectClass", "person", "mail", "half@example.org", "employeeType", "gone")
 	d.Add("uid=half2,"+people, "x", "objectClass", "person", "mail", "half@example.org")
+	long := strings.Repeat("x", wire.MaxDN)
+	d.Add("uid=long1,"+people, "x", "objectClass", "person", "mail", long)
+	d.Add("uid=long2,"+people, "x", "objectClass", "person", "mail", long+"x")
 	s := fake(t, fakeldap.Options{Handler: d.Handle})
 	cfg := testConfig(urlOf(s))
 	cfg.Users.EnabledFilter = "(!(employeeType=gone))"
@@ -50,11 +53,13 @@ func TestFind(t *testing.T) {
 		{name: "x)(uid=alice", err: auth.ErrNotFound},
 		{name: "alice)(|(uid=*", err: auth.ErrNotFound},
 		{name: "", err: auth.ErrNotFound},
+		{name: long, dn: "uid=long1," + people, user: true, eligible: true},
+		{name: long + "x", err: auth.ErrNotFound}, // not looked up
 		{name: "alice\x00", err: auth.ErrNotFound},
 	} {
 		e, err := u.Find(testContext(t, 5*time.Second), c.name)
 		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
-			t.Errorf("%q: error %v, want %v", c.name, err, c.err)
+			t.Errorf("%.40q: error %v, want %v", c.name, err, c.err)
 			continue
 		}
 		if err == nil && (e.DN != c.dn || e.User != c.user || e.Eligible != c.eligible) {

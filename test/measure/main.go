@@ -39,6 +39,7 @@ var imports = map[string][]string{
 	"observe":          {"auth", "backend", "config", "proxy"},
 	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "manage", "observe", "proxy", "secrets", "wire"},
 	"test/bench":       {"secrets", "wire"},
+	"test/soak":        {"secrets", "wire"},
 }
 
 type pack struct {

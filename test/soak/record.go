@@ -50,7 +50,9 @@ type recorder struct {
 }
 
 // recordName is the file of one connection.
-func recordName(dir string, conn int) string { return filepath.Join(dir, fmt.Sprintf("record-%03d", conn)) }
+func recordName(dir string, conn int) string {
+	return filepath.Join(dir, fmt.Sprintf("record-%03d", conn))
+}
 
 func newRecorder(dir string, conn int) (*recorder, error) {
 	f, err := os.OpenFile(recordName(dir, conn), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)

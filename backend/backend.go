@@ -14,12 +14,15 @@
 // operation that does not fit, bytes that are no LDAPMessage) loses the link.
 // When a link is lost every outstanding request hears so, once.
 //
-// There are three sorts, which never mix:
+// There are four sorts, which never mix:
 //
 //   - bind links carry the binds of users and of service accounts. They wait in
 //     a pool, are used by one owner at a time, and start each use with a bind.
 //     After a successful bind the owner may keep the link as the client's own.
 //   - anonymous links were never bound and are never pooled.
+//   - shared links are bind links that a Group has taken: the clients that have
+//     proved the same password of the same service account send over them, many at
+//     a time. They serve for ten minutes, and not after a failed bind of the account.
 //   - service links are bound as upstream.bind_dn and carry lookups, many at a
 //     time. They are never handed out.
 //
@@ -48,14 +51,16 @@
 // # Goroutines
 //
 // One reader per link (link.go), one prober per server (health.go), one
-// connector per service link under construction (service.go), one surveyor
-// (survey.go), one caretaker (pool.go) and, with app_passwords.lookup: replica,
-// one that follows the directory (replica.go) per Upstream. Close waits for all.
+// connector per service link (service.go) and per Group (shareconnect.go) that
+// needs a link, one surveyor (survey.go), one caretaker (pool.go) and, with
+// app_passwords.lookup: replica, one that follows the directory (replica.go) per
+// Upstream. Close waits for all.
 package backend
 
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -105,9 +110,11 @@ type Upstream struct {
 	healthMu sync.Mutex    // guards the health of all servers, and the making of choice
 
 	pool      pool
+	shares    shares
 	tick      atomic.Int64 // counts the caretaker's rounds; the clock of request timeouts
 	lookup    *lookup
 	replica   replica
+	flights   flights
 	survey    atomic.Pointer[survey]
 	surveying chan struct{} // holds one token while a survey is made
 	resurvey  chan struct{} // asks the surveyor to look again
@@ -159,6 +166,8 @@ func New(cfg *config.Config, log *slog.Logger) (*Upstream, error) {
 	u.choose()
 	u.survey.Store(unsurveyed(cfg))
 	u.pool.init(cfg.Upstream.MaxLinks - len(u.servers)*max(cfg.Upstream.ServiceLinks, 1))
+	u.shares = shares{secret: make([]byte, 32), groups: map[[sha256.Size]byte]*Group{}, room: u.pool.places - 1}
+	_, _ = rand.Read(u.shares.secret) // never fails, see crypto/rand
 	return u, nil
 }
 
@@ -206,6 +215,9 @@ func (u *Upstream) close() {
 	u.pool.close()
 	for _, s := range u.servers {
 		s.retireServiceLinks()
+	}
+	for _, g := range u.groups() {
+		g.dismiss() // clients without a request under way hold nothing back
 	}
 	u.workers.Wait()
 	u.links.Wait()

@@ -140,6 +140,7 @@ func (s *server) setHealth(h health, cause error) {
 		s.up.log.Warn("upstream server is down", "upstream", s.name, "error", cause)
 		s.up.pool.dropIdle(s)
 		s.retireServiceLinks()
+		s.retireShared()
 		return
 	}
 	s.up.log.Info("upstream server is up again", "upstream", s.name)

@@ -47,6 +47,8 @@ type Link struct {
 	delivering bool  // the reader is in a sink
 	resumed    int64 // the caretaker's round in which the reader last left a sink
 	idleSince  time.Time
+	group      *Group    // whose clients share it; nil: it has one owner
+	bound      time.Time // when it was bound for its group
 }
 
 // newLink makes a link of a connection and starts its reader, which ends when
@@ -81,10 +83,10 @@ func (l *Link) Outstanding() int {
 
 // Send sends a request, under an ID of the link's own, which it returns for
 // Abandon. watch: the request is given up (Lost) after operation_timeout without
-// a response. After an error the sink hears nothing; with ErrNotSent nothing was
-// sent. Binds go through Bind, abandons through Abandon.
+// a response. After an error, always ErrNotSent, nothing was sent and the sink
+// hears nothing. Binds go through Bind, abandons through Abandon.
 func (l *Link) Send(op wire.Op, body, controls []byte, sink Sink, watch bool) (int32, error) {
-	id, err := l.enter(op, sink, watch)
+	id, err := l.enter(nil, op, sink, watch)
 	if err != nil {
 		return 0, err
 	}
@@ -94,7 +96,7 @@ func (l *Link) Send(op wire.Op, body, controls []byte, sink Sink, watch bool) (i
 
 // Forward is Send of a client's message as it stands.
 func (l *Link) Forward(m wire.Message, sink Sink, watch bool) (int32, error) {
-	id, err := l.enter(m.Op, sink, watch)
+	id, err := l.enter(nil, m.Op, sink, watch)
 	if err != nil {
 		return 0, err
 	}
@@ -102,8 +104,9 @@ func (l *Link) Forward(m wire.Message, sink Sink, watch bool) (int32, error) {
 	return l.flush(id, err)
 }
 
-// enter enters a request that is about to be sent.
-func (l *Link) enter(op wire.Op, sink Sink, watch bool) (int32, error) {
+// enter enters a request that is about to be sent. group is the one on whose
+// behalf: a link that it shares no more may be bound as somebody else by now.
+func (l *Link) enter(group *Group, op wire.Op, sink Sink, watch bool) (int32, error) {
 	if wire.ResponseTo(op) == 0 {
 		return 0, fmt.Errorf("%w: operation %#x has no response", ErrNotSent, byte(op))
 	}
@@ -115,34 +118,33 @@ func (l *Link) enter(op wire.Op, sink Sink, watch bool) (int32, error) {
 	case l.binding, op == wire.OpBindRequest && len(l.pending.byID) > 0:
 		// RFC 4511 4.2.1: nothing else is outstanding around a bind.
 		return 0, fmt.Errorf("%w: a bind and another request at one time", ErrNotSent)
+	case group != nil && (l.group != group || l.retired || l.spoiled || len(l.pending.byID) >= maxShared):
+		return 0, fmt.Errorf("%w: the link is not shared any more, or full", ErrNotSent)
 	}
 	l.binding = op == wire.OpBindRequest
 	l.server.count(op)
 	return l.pending.add(request{sink: sink, op: op, watch: watch, heard: l.up.tick.Load()}), nil
 }
 
-// flush writes what was queued. If that fails the sink is told either by the
-// reader, which may have been first, or not at all and the caller is.
+// flush writes what was queued. If that fails the reader tells the sink: the
+// link may have been lost long after the request had reached the server, so that
+// part of its answer may be on its way through the sink just now.
 func (l *Link) flush(id int32, appendErr error) (int32, error) {
-	err := appendErr
-	if err == nil {
-		err = l.writer.Flush()
-	}
-	if err == nil {
+	if appendErr == nil {
+		if err := l.writer.Flush(); err != nil {
+			l.lose(l.wrap(err))
+		}
 		return id, nil
 	}
-	err = l.wrap(err)
+	err := l.wrap(appendErr)
 	l.lose(err)
 	l.mu.Lock()
 	ours := l.pending.remove(id) != nil
 	l.mu.Unlock()
-	switch {
-	case !ours:
-		return id, nil
-	case appendErr != nil:
-		return 0, fmt.Errorf("%w: %w", ErrNotSent, err)
+	if !ours {
+		return id, nil // the reader was first
 	}
-	return 0, err
+	return 0, fmt.Errorf("%w: %w", ErrNotSent, err)
 }
 
 // wrap makes an error of the connection one of this package.
@@ -166,6 +168,7 @@ func (l *Link) Abandon(id int32) {
 	if sink == nil || lost {
 		return
 	}
+	defer l.settled()
 	err := l.writer.Write(func(dst []byte) []byte {
 		return wire.AppendMessage(dst, own, wire.OpAbandonRequest, wire.AppendAbandon(nil, id), nil)
 	})
@@ -213,6 +216,7 @@ func (l *Link) lose(err error) {
 	case ours: // a look at the server would close a link, and look again for that
 	case inUse:
 		l.server.suspect(err)
+	case errors.Is(err, net.ErrClosed): // Close is at work, and the reader was faster
 	default:
 		l.server.examine() // servers close idle links; it may also have died
 	}
@@ -223,6 +227,7 @@ func (l *Link) runReader() {
 	defer l.up.links.Done()
 	defer l.up.pool.ended(l)
 	l.lose(l.wrap(l.readAll()))
+	l.forsake()
 	for {
 		l.mu.Lock()
 		var sink Sink
@@ -233,6 +238,7 @@ func (l *Link) runReader() {
 		err := l.err
 		l.mu.Unlock()
 		if sink == nil {
+			l.settled()
 			return
 		}
 		_ = l.guard(func() { sink.Lost(err) }) // it is lost already
@@ -269,6 +275,9 @@ func (l *Link) dispatch(m wire.Message) error {
 	l.mu.Lock()
 	l.delivering, l.resumed = false, l.up.tick.Load()
 	l.mu.Unlock()
+	if final {
+		l.settled()
+	}
 	return err
 }
 
@@ -354,4 +363,5 @@ func (l *Link) expire(now, rounds int64) {
 			l.lose(l.wrap(errors.New("internal error in the receiver of a response")))
 		}
 	}
+	l.settled()
 }

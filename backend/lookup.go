@@ -79,6 +79,7 @@ func (l *lookup) search(base string, scope int, filter, selection []byte) *wire.
 // the upstream; only when nothing matches does a second search without it tell
 // an entry that is not eligible, or no user at all, from one that does not exist,
 // and only where the bases are visible is it said that it does not (see missing).
+// Identical lookups at one time share one search, see flights.
 func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 	if name == "" || len(name) > wire.MaxDN {
 		return nil, auth.ErrNotFound // the root DSE is nobody; and so long a filter would cost more here and there than it costs to send
@@ -86,10 +87,13 @@ func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 	if e := u.findCopy(name); e != nil {
 		return e, nil
 	}
-	return u.find(ctx, name)
+	if u.cfg.Upstream.Balance == "spread" {
+		return u.find(ctx, name) // the bind goes to the server of its own lookup, see Pinned
+	}
+	return u.flights.find(ctx, u.clock, name, u.find)
 }
 
-// find is Find in the directory itself.
+// find is Find in the directory itself, for one caller.
 func (u *Upstream) find(ctx context.Context, name string) (*auth.Entry, error) {
 	sv, err := u.surveyed(ctx)
 	if err != nil {

@@ -320,6 +320,7 @@ func (u *Upstream) takeCare(now time.Time) {
 	for _, l := range retire {
 		l.Close()
 	}
+	u.careForShares(now)
 	rounds := int64(time.Duration(u.cfg.Upstream.OperationTimeout) / u.round())
 	for _, l := range all {
 		l.expire(tick, rounds)

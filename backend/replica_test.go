@@ -131,8 +131,8 @@ func user(uid string, more ...string) string {
 		uid, people, uid, uid, uid, strings.Join(more, "\n"))
 }
 
-// held is the values of a name in memory; "none" where memory has no answer.
-func held(u *Upstream, name string) string {
+// heldCopy is the values of a name in memory; "none" where memory has no answer.
+func heldCopy(u *Upstream, name string) string {
 	e := u.findCopy(name)
 	if e == nil {
 		return "none"
@@ -154,7 +154,7 @@ func TestReplicaFollows(t *testing.T) {
 	eve := "uid=eve," + people
 	within := func(what, name, want string) {
 		t.Helper()
-		until(t, what, time.Second, func() bool { return held(u, name) == want })
+		until(t, what, time.Second, func() bool { return heldCopy(u, name) == want })
 	}
 	ok := func(err error) {
 		t.Helper()
@@ -172,7 +172,7 @@ func TestReplicaFollows(t *testing.T) {
 		within("first content", name, "$app$x$h ")
 	}
 	for _, odd := range []string{"userid=eve," + people, `uid=\65ve,` + people, "uid=eve, " + people, `uid="eve",` + people, "uid=nobody," + people, "", "nobody"} {
-		if got := held(u, odd); got != "none" {
+		if got := heldCopy(u, odd); got != "none" {
 			t.Errorf("%q is answered from memory: %q", odd, got)
 		}
 	}
@@ -268,7 +268,7 @@ func TestReplicaRevocations(t *testing.T) {
 		}
 		began := time.Now()
 		revoked[i].Store(began.UnixNano())
-		until(t, "revoked", time.Second, func() bool { return held(u, m.DN) == "" })
+		until(t, "revoked", time.Second, func() bool { return heldCopy(u, m.DN) == "" })
 		slowest = max(slowest, time.Since(began))
 	}
 	t.Logf("%d lookups, slowest revocation %v", found.Load(), slowest)
@@ -286,13 +286,13 @@ func TestReplicaCut(t *testing.T) {
 	if err := c.Modify(m); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "not answered from memory", time.Second, func() bool { return held(u, eve) == "none" })
+	until(t, "not answered from memory", time.Second, func() bool { return heldCopy(u, eve) == "none" })
 	if _, err := u.Find(testContext(t, 2*time.Second), eve); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("while it is cut: %v", err)
 	}
 	r.open.Store(true)
 	until(t, "current again", 20*time.Second, func() bool {
-		got := held(u, eve)
+		got := heldCopy(u, eve)
 		if got != "none" && got != "" {
 			t.Fatalf("the revoked value is back: %q", got)
 		}
@@ -313,7 +313,7 @@ func TestReplicaSizeLimit(t *testing.T) {
 	}
 	for _, n := range []string{"u0", "u500"} {
 		dn := "uid=" + n + "," + people
-		if got := held(u, dn); got != "none" {
+		if got := heldCopy(u, dn); got != "none" {
 			t.Errorf("%s is answered from a partial copy: %q", n, got)
 		}
 		if e, err := u.Find(testContext(t, 5*time.Second), dn); err != nil || e.Copied || len(e.Values) != 1 {

@@ -28,15 +28,27 @@ const countedRequests = 8
 // Kinds of links, for the gauge.
 const (
 	clientLinks = iota // carry binds and what clients ask; idle ones too
+	sharedLinks        // carry what the clients of a service account ask
 	lookupLinks        // carry lookups; a probe's link is counted for as long as it lives
 	linkKinds
 )
 
 func kindOf(l *Link) int {
-	if l.pooled {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.group != nil:
+		return sharedLinks
+	case l.pooled:
 		return clientLinks
 	}
 	return lookupLinks
+}
+
+// countShared has a link that is open counted as a shared one, or as a client's again.
+func (t *counts) countShared(n int64) {
+	t.open[clientLinks].Add(-n)
+	t.open[sharedLinks].Add(n)
 }
 
 // counts is what is counted of one server: atomics, without a lock and an allocation.
@@ -61,7 +73,7 @@ type Stats struct {
 type ServerStats struct {
 	Name         string            // its URL
 	Up           bool              // it is used, and nothing is known against it
-	Links        map[string]int64  // open now: client (in use by a client or a bind), idle (waits for the next bind), service (lookups, probes)
+	Links        map[string]int64  // open now: client (in use by a client or a bind), idle (waits for the next bind), shared (carries the requests of a service account's clients), service (lookups, probes)
 	Requests     map[string]uint64 // sent, by operation
 	Unanswered   uint64            // requests that were not answered in time
 	Lost         uint64            // links that ended, and appbind did not end them
@@ -102,6 +114,7 @@ func (u *Upstream) Stats() Stats {
 			Links: map[string]int64{
 				"client":  max(s.open[clientLinks].Load()-idle, 0),
 				"idle":    idle,
+				"shared":  s.open[sharedLinks].Load(),
 				"service": s.open[lookupLinks].Load(),
 			},
 			Requests: map[string]uint64{}, Unanswered: s.unanswered.Load(), Lost: s.lost.Load(), NotConnected: s.notConnected.Load(),

@@ -138,7 +138,7 @@ type Upstream struct {
 	OperationTimeout Duration `yaml:"operation_timeout" range:"1s..1h"`
 	// IdleTimeout retires links that were not used for so long; default 60s.
 	IdleTimeout Duration `yaml:"idle_timeout" range:"1s..1h"`
-	// ServiceLinks is the number of connections for lookups to one server; default 2.
+	// ServiceLinks is the number of connections to one server for lookups, and for the clients of each service account; default 2.
 	ServiceLinks int `yaml:"service_links" range:"1..64"`
 	// MaxLinks bounds the connections to all servers together; default 1000.
 	MaxLinks int `yaml:"max_links" range:"1..100000"`

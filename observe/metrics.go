@@ -50,7 +50,7 @@ var (
 	upstreamUp = desc("gauge", "appbind_upstream_up",
 		"1 if the server is used and nothing is known against it, 0 if it is suspect or down.", "server")
 	upstreamLinks = desc("gauge", "appbind_upstream_links",
-		"Connections to the server that are open: client (in use), idle (wait for the next bind), service (lookups and probes).", "server", "kind")
+		"Connections to the server that are open: client (in use), idle (wait for the next bind), shared (carry the requests of a service account's clients), service (lookups and probes).", "server", "kind")
 	upstreamRequests = desc("counter", "appbind_upstream_requests_total",
 		"Requests that were sent to the server, lookups and probes included.", "server", "operation")
 	upstreamUnanswered = desc("counter", "appbind_upstream_requests_unanswered_total",

@@ -39,17 +39,22 @@ func (c *conn) remove(q *request) {
 		close(c.emptied)
 		c.emptied = nil
 	}
+	if len(c.pending) < maxPipelined && c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
 }
 
-// giveUp takes all requests off the list, and reports whether there were any.
-func (c *conn) giveUp() bool {
+// giveUp takes all requests off the list and returns them.
+func (c *conn) giveUp() []*request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	any := len(c.pending) > 0
+	var given []*request
 	for _, q := range c.pending {
 		c.remove(q)
+		given = append(given, q)
 	}
-	return any
+	return given
 }
 
 // wakeFor has the client's goroutine answer a request that timed out.
@@ -66,13 +71,20 @@ func (c *conn) wakeFor(q *request) {
 	}
 }
 
-// answerLate answers the requests that timed out.
+// answerLate answers the requests that timed out, or were lost with a shared
+// link; those of which nothing has come may be sent once more.
 func (c *conn) answerLate() error {
 	c.mu.Lock()
 	late := c.late
 	c.late = nil
 	c.mu.Unlock()
 	for _, q := range late {
+		if q.again {
+			if err := c.sendAgain(q); err != nil {
+				return err
+			}
+			continue
+		}
 		err := q.finish(func(dst []byte) []byte {
 			return wire.AppendResult(dst, q.id, wire.ResponseTo(q.op), refuseUnavailable.code, refuseUnavailable.diagnostic)
 		})
@@ -136,5 +148,27 @@ func (c *conn) cancel(m wire.Message, x wire.ExtendedRequest) (*refusal, error) 
 	if err != nil {
 		return refuseCancelValue, nil // unreachable: an integer can be encoded
 	}
-	return c.send(m, c.newRequest(m), wire.AppendExtended(nil, oidCancel, value), m.Controls)
+	q, body := c.newRequest(m), wire.AppendExtended(nil, oidCancel, value)
+	if target.group != nil {
+		// Its message ID means something on its own link only.
+		return c.cancelShared(m, q, target, body)
+	}
+	return c.send(m, q, body, m.Controls)
+}
+
+// cancelShared sends a Cancel over the shared link of the request that it cancels.
+func (c *conn) cancelShared(m wire.Message, q, target *request, body []byte) (*refusal, error) {
+	if m.Controls != nil {
+		return refuseCannotCancel, nil
+	}
+	q.group, q.link = target.group, target.link
+	if r := c.register(q); r != nil {
+		return r, nil
+	}
+	var err error
+	q.linkID, err = q.group.Send(q.link, m.Op, body, nil, q, true)
+	if err == nil || !c.take(q) {
+		return nil, nil
+	}
+	return refuseNothingToCancel, nil // its link is gone, and so is the request
 }

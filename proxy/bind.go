@@ -36,7 +36,7 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.BindTimeout))
 	defer cancel()
 	ctx = st.Upstream.Pinned(ctx)
-	up := &upstreamBinder{upstream: st.Upstream, controls: controls}
+	up := &upstreamBinder{st: st, upstream: st.Upstream, controls: controls}
 	request, err := c.authBind(st, p, &b, m.Controls)
 	var d auth.Decision
 	if !refused {
@@ -143,10 +143,10 @@ func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 
 	case d.Kind == auth.Accepted && d.App != nil:
 		up.release()
 		c.sess.kind, c.sess.dn, c.sess.login = appPassword, d.DN, d
-	case d.Kind == auth.Accepted && up.link != nil:
+	case d.Kind == auth.Accepted && (up.link != nil || up.share != nil):
 		c.sess.kind, c.sess.dn = passed, d.DN
 		c.sess.visible = st.seesSecrets(d.DN)
-		c.sess.link, c.sess.home = up.link, st.Upstream
+		c.sess.link, c.sess.share, c.sess.home = up.link, up.share, st.Upstream
 	case d.Kind == auth.Accepted:
 		panic("appbind: internal error: bind accepted without an app password or an upstream bind")
 	default:
@@ -199,12 +199,14 @@ func criticalBindControl(controls []byte) bool {
 }
 
 // upstreamBinder is the auth.Binder of one bind. It keeps the link on which the
-// bind succeeded, for the client. The client's controls go with it: on a bind they ask
+// bind succeeded, for the client, or for the clients that share links. The client's controls go with it: on a bind they ask
 // for no more than words on the password.
 type upstreamBinder struct {
+	st       *state
 	upstream *backend.Upstream
 	controls []byte
 	link     *backend.Link
+	share    *backend.Group // in the place of link
 	server   string
 }
 
@@ -217,16 +219,29 @@ func (u *upstreamBinder) Bind(ctx context.Context, dn string, password auth.Pass
 		return nil, err
 	}
 	u.server = link.Server()
-	if a.Code == wire.ResultSuccess {
-		u.link = link
-	} else {
+	service := u.st.isService(dn)
+	if a.Code != wire.ResultSuccess {
 		u.upstream.Release(link)
+		if service {
+			u.upstream.Distrust(dn, a.Code)
+		}
+		return a, nil
+	}
+	if service && onlyControls(u.controls, shareableBindControls) {
+		u.share = u.upstream.Share(dn, password, link)
+	}
+	if u.share == nil {
+		u.link = link
 	}
 	return a, nil
 }
 
 // release gives the link back where the decision has no use for it.
 func (u *upstreamBinder) release() {
+	if u.share != nil {
+		u.share.Leave()
+		u.share = nil
+	}
 	if u.link != nil {
 		u.upstream.Release(u.link)
 		u.link = nil

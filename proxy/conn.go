@@ -87,11 +87,13 @@ type conn struct {
 
 	ended atomic.Pointer[error] // why to end, from other goroutines; see stop
 	woken atomic.Bool           // late has something
+	slow  atomic.Bool           // more than sharedBacklog waited for it: it gets a link of its own
 
 	mu      sync.Mutex // guards the fields below; no I/O under it
 	pending map[int32]*request
 	late    []*request    // those of pending that timed out and must be answered
 	emptied chan struct{} // closed when pending runs empty; nil: nobody waits
+	room    chan struct{} // closed when pending is below maxPipelined; nil: nobody waits
 }
 
 func newConn(s *Server, l *listener, nc net.Conn) *conn {

@@ -37,9 +37,12 @@ func (c *conn) guarded(m wire.Message) *refusal {
 	return g.request(m)
 }
 
-// send sends a request over the client's own link: as it stands when body is
-// nil, with body and controls else.
+// send sends a request over the client's own link, or a shared one: as it stands
+// when body is nil, with body and controls else.
 func (c *conn) send(m wire.Message, q *request, body, controls []byte) (*refusal, error) {
+	if c.sharesFor(m.Op, controls) {
+		return c.sendShared(m, q, body, controls)
+	}
 	link, r, err := c.ownLink()
 	if r != nil || err != nil {
 		return r, err

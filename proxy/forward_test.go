@@ -37,7 +37,8 @@ func (r *rig) hold(ops ...wire.Op) chan asked {
 func (r *rig) bound() *client {
 	r.t.Helper()
 	c := r.dial()
-	c.bind(1, serviceDN, servicePW, wire.ResultSuccess)
+	// Of passthrough, not of service_accounts: the link is its own.
+	c.bind(1, adminDN, "admin-password", wire.ResultSuccess)
 	return c
 }
 
@@ -274,7 +275,7 @@ func TestAbandon(t *testing.T) {
 	first.c.Answer(first.m, 0)
 	second.c.Answer(second.m, 0)
 	c.want(3, wire.OpSearchResultDone, 0) // and nothing of the first
-	if got := c.whoAmI(2); got != "dn:"+serviceDN {
+	if got := c.whoAmI(2); got != "dn:"+adminDN {
 		t.Errorf("the ID is not free: %q", got)
 	}
 }
@@ -358,7 +359,7 @@ func TestTimeoutIsTheRequestsOwn(t *testing.T) {
 	r.hold(wire.OpDelRequest)
 	c.write(deleteRequest(2, "dc=x"))
 	c.want(2, wire.OpDelResponse, wire.ResultUnavailable)
-	if got := c.whoAmI(3); got != "dn:"+serviceDN {
+	if got := c.whoAmI(3); got != "dn:"+adminDN {
 		t.Errorf("who am i: %q", got)
 	}
 	if dns, code := c.search(4, aliceUser, wire.ScopeBase, anyEntry); len(dns) != 1 || code != 0 {
@@ -404,7 +405,7 @@ func TestHostileUpstream(t *testing.T) {
 		a.c.Entry(a.m.ID, "cn=late")
 		c.want(2, wire.OpSearchResultDone, 0)
 		r.up.SetHandler(r.dir.Handle)
-		if got := c.whoAmI(2); got != "dn:"+serviceDN {
+		if got := c.whoAmI(2); got != "dn:"+adminDN {
 			t.Errorf("who am i: %q", got)
 		}
 	})

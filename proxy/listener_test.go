@@ -132,7 +132,7 @@ func TestReload(t *testing.T) {
 	if len(addrs) != 2 || addrs[0].String() != first.String() {
 		t.Fatalf("addresses %v", addrs)
 	}
-	if got := c.whoAmI(2); got != "dn:"+serviceDN {
+	if got := c.whoAmI(2); got != "dn:"+adminDN {
 		t.Errorf("who am i: %q", got)
 	}
 	if dns, code := c.search(3, aliceUser, wire.ScopeBase, anyEntry); len(dns) != 1 || code != 0 {
@@ -348,7 +348,7 @@ func TestSpareDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := spare(nc)
-	if got := served.whoAmI(2); got != "dn:"+serviceDN {
+	if got := served.whoAmI(2); got != "dn:"+adminDN {
 		t.Errorf("who am i: %q", got)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {

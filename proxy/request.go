@@ -27,6 +27,13 @@ type request struct {
 	// Of the client's goroutine:
 	link   *backend.Link
 	linkID int32 // the message ID on link
+
+	// Of a request over a shared link:
+	group     *backend.Group // nil: link is the client's own
+	frame     []byte         // as the client sent it, to send it once more; nil: it must not be
+	retried   bool           // it was sent once more
+	delivered bool           // the client has got something; of the link's reader
+	again     bool           // to be sent once more; set before c.late has it
 }
 
 var _ backend.Sink = (*request)(nil)
@@ -45,11 +52,12 @@ func (c *conn) newRequest(m wire.Message) *request {
 func (q *request) Deliver(m wire.Message, final, more bool) {
 	defer q.c.contain()
 	err := q.forward(m, final)
+	q.delivered = true
 	// Also when this one was not written: others before it may wait for the
 	// flush. A final one never waits: what is at hand behind it may be responses
 	// to requests that were given up, which are dropped without a call.
 	if err == nil && (final || !more) {
-		err = q.w.Flush()
+		err = q.flush()
 	}
 	if err != nil {
 		q.c.kill()
@@ -80,7 +88,7 @@ func (q *request) forward(m wire.Message, final bool) error {
 	if final {
 		return q.finish(build)
 	}
-	return q.w.Append(func(dst []byte) []byte {
+	return q.put(func(dst []byte) []byte {
 		if q.dead.Load() { // asked under the writer's lock: a bind's answer is never overtaken
 			return dst
 		}
@@ -123,7 +131,7 @@ func (q *request) translate(m wire.Message, final bool) (body, controls []byte, 
 // given up. The message ID is free again before the client can have seen the
 // response, and draining ends only after the response is queued.
 func (q *request) finish(build func(dst []byte) []byte) error {
-	return q.w.Append(func(dst []byte) []byte {
+	return q.put(func(dst []byte) []byte {
 		if !q.c.take(q) {
 			return dst
 		}
@@ -132,11 +140,17 @@ func (q *request) finish(build func(dst []byte) []byte) error {
 	})
 }
 
-// Lost ends the request without a response of the upstream. A lost link ends
-// the client; a timeout is the request's own. Nothing is written here: whoever
+// Lost ends the request without a response of the upstream. A lost link of its
+// own ends the client; a timeout, or a lost shared link, is the request's own. Nothing is written here: whoever
 // calls must not wait for a client that does not read.
 func (q *request) Lost(err error) {
 	defer q.c.contain()
+	if q.group != nil {
+		// The client is not tied to a shared link.
+		q.again = isLost(q.link) && !q.delivered && !q.retried && q.frame != nil
+		q.c.wakeFor(q)
+		return
+	}
 	if isLost(q.link) {
 		if q.c.take(q) {
 			q.c.stop(disconnected(resultLinkLost, err))

@@ -50,6 +50,7 @@ var (
 	refuseTLSActive       = &refusal{wire.ResultOperationsError, "TLS is active already"}
 	refuseTLSPipelined    = &refusal{wire.ResultOperationsError, "StartTLS with requests outstanding"}
 	refuseCancelValue     = &refusal{wire.ResultProtocolError, "cancelRequestValue is malformed"}
+	refuseCannotCancel    = &refusal{wire.ResultCannotCancel, ""}
 	refuseNothingToCancel = &refusal{wire.ResultNoSuchOperation, ""}
 )
 

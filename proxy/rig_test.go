@@ -80,10 +80,17 @@ type rig struct {
 // newRig starts a server. change changes its configuration before.
 func newRig(t *testing.T, change ...func(cfg *config.Config)) *rig {
 	t.Helper()
+	return newRigOn(t, fakeldap.Options{}, change...)
+}
+
+// newRigOn is newRig on a fake with options of its own.
+func newRigOn(t *testing.T, o fakeldap.Options, change ...func(cfg *config.Config)) *rig {
+	t.Helper()
 	r := &rig{t: t, dir: fakeldap.NewDirectory(), log: &logBuffer{}, mem: auth.NewMemory(time.Now), baseline: runtime.NumGoroutine()}
 	r.fill()
 	var err error
-	if r.up, err = fakeldap.Start(fakeldap.Options{Handler: r.dir.Handle}); err != nil {
+	o.Handler = r.dir.Handle
+	if r.up, err = fakeldap.Start(o); err != nil {
 		t.Fatal(err)
 	}
 	r.cfg = r.config(change...)

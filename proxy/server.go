@@ -25,6 +25,9 @@
 // closed, or goes back to the pool when nothing was outstanding. A bind that
 // passed through keeps the link on which it succeeded, and every request of the
 // client goes over this link, so that the directory's own access rules decide.
+// Clients of a service account (service_accounts) share links that are bound as
+// it, for searches and compares that leave nothing behind; anything else takes such
+// a client to a link of its own (shared.go). The loss of a shared link costs requests, not clients.
 // A lost link ends the client; there is never a silent second bind. Anonymous
 // clients have links of their own that were never bound. A client that bound
 // with an app password has no link: nothing that it sends is forwarded.
@@ -34,7 +37,8 @@
 // One per listener and one per client; Server owns both and Shutdown waits for
 // them. Responses are written by the reader goroutine of the upstream link,
 // through the client's wire.Writer. A client that does not read holds up its
-// own link only, and for at most limits.write_stall.
+// own link only, and for at most limits.write_stall; the reader of a shared link never
+// waits for a client while others have requests on the link.
 //
 // # Limits
 //

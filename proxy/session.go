@@ -36,7 +36,10 @@ type session struct {
 	// succeeded; of an anonymous one it was never bound, and is made when it
 	// is needed; of an app-password session with proxied authorization it is bound as appbind itself.
 	link *backend.Link
-	home *backend.Upstream // where link comes from
+	home *backend.Upstream // where link and share come from
+	// share is the group of a service account's clients, over whose links the
+	// session's requests go until one needs a link of its own. nil: it has one from the start.
+	share *backend.Group
 }
 
 // isLost reports whether a link is of no use any more.
@@ -55,6 +58,9 @@ func (c *conn) ownLink() (*backend.Link, *refusal, error) {
 	s := &c.sess
 	if s.link != nil && !isLost(s.link) {
 		return s.link, nil, nil
+	}
+	if s.kind == passed && s.link == nil && s.share != nil {
+		return c.privateLink()
 	}
 	if s.kind == passed {
 		return nil, nil, disconnected(resultLinkLost, nil)
@@ -80,11 +86,24 @@ func (c *conn) ownLink() (*backend.Link, *refusal, error) {
 }
 
 // dropLink makes the client anonymous: what is outstanding is given up, and the link closed or released.
-// A link with something outstanding is closed, so that no late response can reach anybody.
+// A link with something outstanding is closed, so that no late response can reach anybody;
+// on shared links it is abandoned one by one.
 func (c *conn) dropLink() {
-	busy := c.giveUp()
+	busy := false
+	for _, q := range c.giveUp() {
+		switch {
+		case q.group == nil:
+			busy = true
+		case q.link != nil:
+			q.link.Abandon(q.linkID)
+		}
+	}
 	s := c.sess
 	c.sess = session{}
+	c.slow.Store(false)
+	if s.share != nil {
+		s.share.Leave()
+	}
 	switch {
 	case s.link == nil:
 	case busy, s.kind != passed: // an anonymous link is nobody else's, nor is one bound as appbind
@@ -98,6 +117,11 @@ func (c *conn) dropLink() {
 func (c *conn) recheck(now time.Time) error {
 	c.checked = now
 	switch {
+	case c.sess.kind == passed && c.sess.link == nil:
+		if c.sess.share.Refused() {
+			return disconnected(resultRevoked, nil)
+		}
+		return nil
 	case c.sess.kind == passed && isLost(c.sess.link):
 		return disconnected(resultLinkLost, nil)
 	case c.sess.kind != appPassword:

@@ -16,6 +16,7 @@ type state struct {
 	shared   bool            // see guard.shared
 	visible  map[string]bool // the keys of secrets_visible_to
 	external []externalRule
+	services map[string]bool // the keys of service_accounts, whose clients may share links
 }
 
 // newState derives the state of a core. previous lends its certificates where
@@ -26,7 +27,14 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		Core:    core,
 		own:     newOwnEntry(cfg.OwnEntryAttributes, cfg.AppPasswords.Attribute),
 		shared:  sharedAttribute(cfg.AppPasswords.Attribute),
-		visible: map[string]bool{},
+		visible: map[string]bool{}, services: map[string]bool{},
+	}
+	for _, dn := range cfg.ServiceAccounts {
+		parsed, err := wire.ParseDN(dn)
+		if err != nil {
+			return nil, errors.New("service_accounts: not a DN: " + dn)
+		}
+		st.services[parsed.Key()] = true
 	}
 	for _, dn := range cfg.SecretsVisibleTo {
 		parsed, err := wire.ParseDN(dn)
@@ -64,6 +72,12 @@ func (st *state) seesSecrets(dn string) bool {
 // seesSecrets reports whether the client may see the secrets attribute, by the
 // configuration of its bind and by that of the moment.
 func (c *conn) seesSecrets(st *state) bool { return c.sess.visible && st.seesSecrets(c.sess.dn) }
+
+// isService reports whether dn is listed in service_accounts.
+func (st *state) isService(dn string) bool {
+	parsed, err := wire.ParseDN(dn)
+	return err == nil && st.services[parsed.Key()]
+}
 
 // guard is the guard over the secrets attribute with the schema of the moment.
 func (st *state) guard() guard {

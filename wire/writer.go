@@ -87,6 +87,18 @@ func (w *Writer) Offer(build func(dst []byte) []byte) error {
 	return w.queue(build)
 }
 
+// OfferWithin is Offer with a limit of its own. taken: it was queued; not taken,
+// and no error: more than limit bytes wait behind a write under way.
+func (w *Writer) OfferWithin(limit int, build func(dst []byte) []byte) (taken bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil && w.writing && w.waiting() > limit {
+		return false, nil
+	}
+	err = w.queue(build)
+	return err == nil, err
+}
+
 // waiting is the number of bytes that are queued. mu is held.
 func (w *Writer) waiting() int {
 	if w.queued == nil {

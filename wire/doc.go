@@ -58,8 +58,8 @@ one octet and constructed strings are refused.
 	MaxPassword                                    named here, kept where passwords are judged
 
 A reader's buffer grows with the octets that have come, at most to twice as
-many, never with a length that was only declared; an idle connection holds 2 KiB
-for reading and nothing for writing. Checking does not allocate and does not
+many, never with a length that was only declared; an idle connection holds
+nothing for reading and writing, and 2 KiB with TLS. Checking does not allocate and does not
 recurse.
 
 # Security

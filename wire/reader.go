@@ -1,6 +1,10 @@
 package wire
 
-import "io"
+import (
+	"io"
+	"sync"
+	"syscall"
+)
 
 // Limits of one message.
 const (
@@ -13,8 +17,8 @@ const (
 )
 
 const (
-	// minBuffer is the buffer of an idle connection. It takes a bind or a search
-	// of ordinary size whole; ten thousand idle connections cost 20 MB.
+	// minBuffer takes a bind or a search of ordinary size whole. An idle
+	// connection with TLS has one; without TLS it has none.
 	minBuffer = 2 << 10
 	// maxKept is the largest buffer that is kept once it has run empty, and what
 	// a reader that is kept busy grows to.
@@ -23,9 +27,13 @@ const (
 	maxEmptyReads = 100
 )
 
+// readBuffers are those of minBuffer. Those in here are clear.
+var readBuffers = sync.Pool{New: func() any { return new([minBuffer]byte) }}
+
 // Reader cuts a stream into messages. Its buffer grows with the bytes that
-// have arrived, never with a length that was only declared. Not safe for
-// concurrent use.
+// have arrived, never with a length that was only declared. While it waits for
+// the first byte of a message on a plain socket it has no buffer at all. Not
+// safe for concurrent use.
 type Reader struct {
 	// BeforeRead, if set, is called before each read from the stream, with
 	// partial telling whether the first bytes of a message are already there.
@@ -37,11 +45,21 @@ type Reader struct {
 	buf        []byte
 	start, end int // the unread bytes are buf[start:end]
 	burst      int // bytes that came since the buffer last ran empty
+
+	// Of a plain socket; raw is nil for any other stream.
+	raw     syscall.RawConn
+	tryRead func(fd uintptr) bool // readSocket, bound once
+	got     int                   // what it has read
+	failed  error
 }
 
 // NewReader reads messages of at most limit bytes from src.
 func NewReader(src io.Reader, limit int) *Reader {
-	return &Reader{src: src, limit: limit}
+	r := &Reader{src: src, limit: limit, raw: rawSocket(src)}
+	if r.raw != nil {
+		r.tryRead = r.readSocket
+	}
+	return r
 }
 
 // SetLimit changes the limit from the next message on.
@@ -89,7 +107,7 @@ func (r *Reader) fill(size int) error {
 				return err
 			}
 		}
-		n, err := r.src.Read(r.buf[r.end:])
+		n, err := r.read()
 		r.end += n
 		switch {
 		case n > 0: // an error comes again with the next read
@@ -102,6 +120,34 @@ func (r *Reader) fill(size int) error {
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// read reads once, behind r.end.
+func (r *Reader) read() (int, error) {
+	if r.raw == nil {
+		return r.src.Read(r.buf[r.end:])
+	}
+	r.got, r.failed = 0, nil
+	if err := r.raw.Read(r.tryRead); err != nil {
+		return 0, err // the deadline, or closed
+	}
+	return r.got, r.failed
+}
+
+// readSocket is called until it reports true: at once, and when the socket has
+// something. In between, a buffer with nothing in it serves others.
+func (r *Reader) readSocket(fd uintptr) bool {
+	if r.buf == nil {
+		r.buf = readBuffers.Get().(*[minBuffer]byte)[:]
+	}
+	var again bool
+	r.got, again, r.failed = readNow(fd, r.buf[r.end:])
+	if again && r.end == 0 && len(r.buf) == minBuffer {
+		clear(r.buf)
+		readBuffers.Put((*[minBuffer]byte)(r.buf))
+		r.buf = nil
+	}
+	return !again
 }
 
 // makeRoom leaves at least one free byte behind r.end. The buffer grows only
@@ -117,7 +163,7 @@ func (r *Reader) makeRoom(size int) {
 		r.start, r.end, r.burst = 0, 0, 0
 	}
 	if len(r.buf) == 0 {
-		r.buf = make([]byte, minBuffer)
+		r.buf = readBuffers.Get().(*[minBuffer]byte)[:]
 		return
 	}
 	if !full && (r.start == 0 || r.start+size <= len(r.buf)) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -45,6 +46,12 @@ type Writer struct {
 	stall   time.Duration // a write that takes longer ends the connection
 	backlog int           // bytes that may wait behind a write under way
 
+	// Of a plain socket, for whoever is in write; raw is nil for any other connection.
+	raw      syscall.RawConn
+	tryWrite func(fd uintptr) bool // writeSocket, bound once
+	rest     []byte                // what is not written yet
+	failed   error
+
 	mu      sync.Mutex // guards the fields below; no I/O under it
 	change  sync.Cond  // a write has ended, or the writer was closed
 	queued  *outBuffer // waits to be written; nil: nothing
@@ -59,6 +66,9 @@ func NewWriter(conn net.Conn, backlog int, stall time.Duration) *Writer {
 	w := &Writer{conn: conn, chunk: plainChunk, stall: stall, backlog: backlog}
 	if _, w.tls = conn.(*tls.Conn); w.tls {
 		w.chunk = tlsChunk
+	}
+	if w.raw = rawSocket(conn); w.raw != nil {
+		w.tryWrite = w.writeSocket
 	}
 	w.change.L = &w.mu
 	return w
@@ -225,7 +235,14 @@ func (w *Writer) Wait() {
 }
 
 // write sends b whole. Each part that the peer takes starts the stall limit anew.
+// What a socket takes at once, nearly always all, needs no deadline.
 func (w *Writer) write(b []byte) error {
+	b, err := w.writeAtOnce(b)
+	if err != nil {
+		w.abort()
+		return err
+	}
+	waits := len(b) > 0
 	for len(b) > 0 {
 		if w.stall > 0 {
 			if err := w.conn.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
@@ -247,11 +264,33 @@ func (w *Writer) write(b []byte) error {
 		w.abort()
 		return err
 	}
-	if w.tls && w.stall > 0 {
-		// Reading may write too (RFC 8446 4.6.3, a key update), long after this.
+	if (w.tls || w.raw != nil && waits) && w.stall > 0 {
+		// Reading may write too (RFC 8446 4.6.3, a key update), long after this;
+		// and with a deadline that has passed nothing can be written at once.
 		return w.conn.SetWriteDeadline(time.Time{})
 	}
 	return nil
+}
+
+// writeAtOnce writes what a plain socket takes without waiting, and returns the rest.
+func (w *Writer) writeAtOnce(b []byte) ([]byte, error) {
+	if w.raw == nil {
+		return b, nil
+	}
+	w.rest, w.failed = b, nil
+	err := w.raw.Write(w.tryWrite)
+	if err == nil {
+		err = w.failed
+	}
+	b, w.rest = w.rest, nil
+	return b, err
+}
+
+// writeSocket never waits: what is left goes the usual way.
+func (w *Writer) writeSocket(fd uintptr) bool {
+	n, err := writeNow(fd, w.rest)
+	w.rest, w.failed = w.rest[n:], err
+	return true
 }
 
 // abort closes the connection. Under TLS first what is below it: closing TLS

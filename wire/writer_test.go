@@ -319,7 +319,7 @@ func TestWriterError(t *testing.T) {
 }
 
 // tcpPair is two ends of a TCP connection.
-func tcpPair(t *testing.T) (here, there net.Conn) {
+func tcpPair(t testing.TB) (here, there net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,134 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// unixPair is a connection of this process to itself over a unix socket.
+func unixPair(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = (&net.Dialer{}).DialContext(context.Background(), "unix", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return a, b
+}
+
+// TestIdleSocketHasNoBuffer: a reader that waits for a message has no buffer, what was in it is
+// erased, and one that waits for the rest of a message keeps what it has.
+func TestIdleSocketHasNoBuffer(t *testing.T) {
+	for _, pair := range []func(testing.TB) (net.Conn, net.Conn){tcpPair, unixPair} {
+		a, b := pair(t)
+		r := NewReader(b, MaxBeforeBind)
+		message := AppendMessage(nil, 7, OpBindRequest, AppendSimpleBind(nil, "cn=x", []byte("secret")), nil)
+		wait := func(d time.Duration) error {
+			if err := b.SetReadDeadline(time.Now().Add(d)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := r.Next()
+			return err
+		}
+		if _, err := a.Write(message); err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.Next()
+		if err != nil || m.ID != 7 {
+			t.Fatal(m, err)
+		}
+		// A deadline that has passed before the reader waits changes nothing yet.
+		for d := time.Millisecond; r.buf != nil && d < 10*time.Second; d *= 2 {
+			if err := wait(d); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			}
+		}
+		if r.buf != nil {
+			t.Errorf("an idle reader has %d bytes", len(r.buf))
+		}
+		if !bytes.Equal(m.Raw, make([]byte, len(m.Raw))) {
+			t.Errorf("the buffer was given away with %q in it", m.Raw)
+		}
+		if _, err := a.Write(message[:9]); err != nil {
+			t.Fatal(err)
+		}
+		for d := time.Millisecond; r.Buffered() < 9 && d < 10*time.Second; d *= 2 {
+			if err := wait(d); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			}
+		}
+		if err := b.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Write(message[9:]); err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		if m, err = r.Next(); err != nil || !bytes.Equal(m.Raw, message) {
+			t.Errorf("%q %v", m.Raw, err)
+		}
+		if _, err := r.Next(); err != io.EOF {
+			t.Errorf("%v at the end", err)
+		}
+	}
+}
+
+// TestWriterAfterAWait: a write for which the peer made us wait leaves no deadline behind that would
+// end a later one.
+func TestWriterAfterAWait(t *testing.T) {
+	t.Parallel()
+	here, there := tcpPair(t)
+	const stall = 300 * time.Millisecond
+	w := NewWriter(here, 1<<20, stall)
+	const much = 16 << 20 // more than the kernel takes for a peer that does not read
+	done := inBackground(func() error {
+		return w.Write(func(dst []byte) []byte { return append(dst, make([]byte, much)...) })
+	})
+	if _, err := io.CopyN(io.Discard, there, much); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, done, "write"); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * stall)
+	if err := w.Write(text("later")); err != nil {
+		t.Fatalf("%v long after a write that had to wait", err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(there, b); err != nil || string(b) != "later" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// TestSocketAllocations: messages on a plain socket cost no allocation.
+func TestSocketAllocations(t *testing.T) {
+	here, there := tcpPair(t)
+	w, r := NewWriter(here, 1000, time.Minute), NewReader(there, MaxBeforeBind)
+	m := parsed(t, AppendResult(nil, 300, OpSearchResultDone, 0, ""))
+	round := func() {
+		if err := w.Write(func(dst []byte) []byte { return m.AppendTo(dst, 7) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A collection may empty the pools in between.
+	if n := testing.AllocsPerRun(5000, round); n > 0.1 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -184,6 +184,8 @@ type State struct {
 	Locked bool
 	// Failures is how many failures the upstream itself counts at the moment; 0 where it does not show.
 	Failures int
+	// Server is the server that showed it, as in Answer.
+	Server string
 }
 
 // Lockout is the lock-out policy of the upstream.

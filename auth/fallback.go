@@ -148,7 +148,7 @@ func (a *attempt) forward(ctx context.Context) bool {
 type landing struct {
 	outcome  outcome
 	after    State // of the entry, after a failure
-	readable bool  // after was read
+	readable bool  // after was read, from the server that refused
 	reason   string
 }
 
@@ -165,7 +165,10 @@ func (a *attempt) learn(ctx context.Context, answer *Answer) landing {
 	if a.d.Entry.State.Locked {
 		return landing{reason: ReasonLocked}
 	}
-	return landing{outcome: hasFailed, after: state, readable: err == nil, reason: ReasonUpstreamRefused}
+	// After a failover the state may be that of a server which knows a newer password than the one that refused, or an
+	// older one. It is as good as none then.
+	readable := err == nil && state.Server == answer.Server
+	return landing{outcome: hasFailed, after: state, readable: readable, reason: ReasonUpstreamRefused}
 }
 
 // failedByPassword tells Active Directory's refusals of a wrong password from those of an account (locked,

@@ -70,7 +70,7 @@ func newUpstream() *upstream {
 func (u *upstream) user(name, password string, values ...string) *Entry {
 	e := &Entry{
 		Key: "entryUUID:" + name, DN: "uid=" + name + ",ou=people,dc=example", User: true, Eligible: true,
-		State: State{Fingerprint: "pwdChangedTime:1"},
+		State: State{Fingerprint: "pwdChangedTime:1", Server: "a"},
 	}
 	for _, v := range values {
 		e.Values = append(e.Values, []byte(v))

@@ -432,6 +432,36 @@ func TestResetDuringBind(t *testing.T) {
 }
 
 // TestNoRetry: one bind upstream per bind of the client, and none is repeated after trouble.
+// The bind and the state read after it may come from two servers, one of which has not heard of a new password yet. What
+// the one refuses is then no truth about what the other shows: known bad for the window only.
+func TestTwoServers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		bind, state string
+		forGood     bool
+	}{{"a", "a", true}, {"a", "b", false}, {"b", "a", false}} {
+		s := newSite(t, nil)
+		e := s.user("alice", "")
+		e.State.Server = c.state
+		refuse := true
+		s.answer = func(string, string) *Answer {
+			if refuse {
+				return &Answer{Code: 49, Server: c.bind}
+			}
+			return &Answer{Server: c.state}
+		}
+		s.expect(t, "refused", s.bind("alice", "new"), 15, InvalidCredentials, ReasonUpstreamRefused, aliceDN+" new")
+		refuse = false
+		s.expect(t, "known", s.bind("alice", "new"), 14, InvalidCredentials, ReasonKnownBad)
+		s.clock.add(defaultWindow + time.Second)
+		if c.forGood {
+			s.expect(t, "known for good", s.bind("alice", "new"), 14, InvalidCredentials, ReasonKnownBad)
+		} else {
+			s.expect(t, "tried again", s.bind("alice", "new"), 15, Accepted, ReasonMain, aliceDN+" new")
+		}
+	}
+}
+
 func TestNoRetry(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)

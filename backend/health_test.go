@@ -64,8 +64,14 @@ func TestFailoverAndRecovery(t *testing.T) {
 	if got := servedBy(t, u); !strings.HasSuffix(got, b.Addr()) {
 		t.Fatalf("served by %s, want the second", got)
 	}
-	if e, err := u.Find(testContext(t, 5*time.Second), alice); err != nil || !e.Eligible {
+	e, err := u.Find(testContext(t, 5*time.Second), alice)
+	if err != nil || !e.Eligible {
 		t.Fatalf("lookup on the second: %+v, %v", e, err)
+	}
+	// Who showed a state, and who answered a bind, is told by the same name.
+	st, err := u.State(testContext(t, 5*time.Second), e)
+	if got := servedBy(t, u); err != nil || e.State.Server != got || st.Server != got {
+		t.Errorf("the state is of %q and %q, the bind of %q, %v", e.State.Server, st.Server, got, err)
 	}
 	if err := a.Resume(); err != nil {
 		t.Fatal(err)

@@ -187,9 +187,13 @@ func (u *Upstream) entries(ctx context.Context, sv *survey, s *wire.SearchReques
 		found = append(found, e)
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return lookedUp{}, err
+	}
+	for _, e := range found {
+		e.State.Server = from.name
+	}
+	switch {
 	case r.Code == wire.ResultSuccess:
 		return lookedUp{found: found, from: from}, nil
 	case r.Code == wire.ResultNoSuchObject, r.Code == wire.ResultInvalidDNSyntax:

@@ -143,14 +143,15 @@ func (u *Upstream) ServiceSearch(ctx context.Context, s *wire.SearchRequest, con
 	return r, err
 }
 
-// searchService is ServiceSearch that also says who answered; nil where nobody did.
+// searchService is ServiceSearch that also says who answered.
 func (u *Upstream) searchService(ctx context.Context, s *wire.SearchRequest, controls []byte,
 	each func(e wire.SearchEntry, controls []byte) error) (wire.Result, *server, error) {
 	c, turn := u.choice.Load(), u.turnOf(ctx)
 	var result wire.Result
+	var srv *server
 	last := error(nil)
 	for i := range c.list {
-		srv := c.at(turn, i)
+		srv = c.at(turn, i)
 		r, err := u.serverSearch(ctx, srv, len(c.list)-i, s, controls, each)
 		if err == nil && r.Code != wire.ResultBusy && r.Code != wire.ResultUnavailable {
 			return r, srv, nil
@@ -163,7 +164,7 @@ func (u *Upstream) searchService(ctx context.Context, s *wire.SearchRequest, con
 	if len(c.list) == 0 {
 		last = u.allDown()
 	}
-	return result, nil, last
+	return result, srv, last
 }
 
 // serverSearch runs a search on one server, with one more try on a fresh link.

@@ -53,7 +53,7 @@
 // One reader per link (link.go), one prober per server (health.go), one
 // connector per service link (service.go) and per Group (shareconnect.go) that
 // needs a link, one surveyor (survey.go), one caretaker (pool.go) and, with
-// app_passwords.lookup: replica, one that follows the directory (replica.go) per
+// app_passwords.lookup: replica, one that follows the directory (replica_session.go) per
 // Upstream. Close waits for all.
 package backend
 

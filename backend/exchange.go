@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"appbind/auth"
 	"appbind/wire"
@@ -141,5 +140,5 @@ func (u *Upstream) usersBelow(ctx context.Context, sv *survey, base string, filt
 
 // Supports reports whether the root DSE lists a control.
 func (u *Upstream) Supports(control string) bool {
-	return slices.Contains(u.survey.Load().root.controls, control)
+	return u.survey.Load().root.offers(control)
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"appbind/wire"
@@ -107,3 +108,6 @@ func (d *rootDSE) kind() Kind {
 	}
 	return KindOther
 }
+
+// offers reports whether the server says that it takes a control.
+func (d *rootDSE) offers(control string) bool { return slices.Contains(d.controls, control) }

@@ -283,6 +283,22 @@ func key(ids [len(identities)]string, dn wire.DN) string {
 	return "dn:" + dn.Key()
 }
 
+// keyOf is the canonical identity of a search entry.
+func keyOf(se wire.SearchEntry) (string, error) {
+	dn, err := wire.ParseDN(string(se.DN))
+	if err != nil {
+		return "", fmt.Errorf("the directory returned a DN that is none: %w", err)
+	}
+	var ids [len(identities)]string
+	err = wire.EachAttribute(se.Attributes, func(a wire.Attribute) bool {
+		if i := identity(a.Type); i >= 0 {
+			ids[i] = firstValue(a)
+		}
+		return true
+	})
+	return key(ids, dn), err
+}
+
 // firstValue is the first value of an attribute, "" when it has none.
 func firstValue(a wire.Attribute) string {
 	var value string

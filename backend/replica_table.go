@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,7 +14,7 @@ import (
 // answer only for what one entry alone has; where two share a key, neither is served.
 type table struct {
 	mu      sync.RWMutex       // guards the fields below; no I/O under it
-	byID    map[string]*record // by the entryUUID of the sync state control, 16 octets
+	byID    map[string]*record // by the entryUUID of the sync state control, 16 octets, or by Key
 	byDN    index
 	byName  index              // by the values of the attributes of name_filter
 	parents map[string]*parent // by DN key
@@ -79,11 +81,47 @@ func (t *table) put(id string, r *record, parentDN string) {
 	p.users++
 }
 
-// remove takes an entry out; one that is not there is none of ours.
-func (t *table) remove(id string) {
+// remove takes an entry out, and reports whether it was there.
+func (t *table) remove(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	found := t.byID[id] != nil
 	t.drop(id)
+	return found
+}
+
+// vacate takes out what has this DN, but for the entry whose key is given.
+func (t *table) vacate(dn, but string) {
+	key, plain := plainName(dn)
+	if !plain {
+		return // not in the index
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range slices.Clone(t.byDN[key]) {
+		if r.entry.Key != but {
+			t.drop(r.entry.Key)
+		}
+	}
+}
+
+// records are all users, by ID.
+func (t *table) records() map[string]*record {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.byID)
+}
+
+// isParent reports whether the entry with this identity stands above users.
+func (t *table) isParent(id string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, p := range t.parents {
+		if p.id == id {
+			return true
+		}
+	}
+	return false
 }
 
 // drop is remove; the caller holds t.mu.

@@ -97,6 +97,9 @@ func replicaOf(t *testing.T, url config.URL, current bool) *Upstream {
 	return u
 }
 
+// soon is what a push may take on a machine that has other work; on an idle one it takes milliseconds.
+const soon = 10 * time.Second
+
 // until polls a condition on a real server.
 func until(t *testing.T, what string, within time.Duration, ok func() bool) {
 	t.Helper()
@@ -147,14 +150,14 @@ func joinValues(e *auth.Entry) (all []byte) {
 	return all
 }
 
-// TestReplicaFollows: what happens in the directory shows in memory within a second.
+// TestReplicaFollows: what happens in the directory shows in memory soon.
 func TestReplicaFollows(t *testing.T) {
 	url := slapd(t, true, "dn: ou=a,"+people+"\nobjectClass: organizationalUnit\nou: a\n\n"+user("eve", "mail: Eve@example.org", "appPassword: $app$x$h"))
 	u, c := replicaOf(t, url, true), admin(t, url)
 	eve := "uid=eve," + people
 	within := func(what, name, want string) {
 		t.Helper()
-		until(t, what, time.Second, func() bool { return heldCopy(u, name) == want })
+		until(t, what, soon, func() bool { return heldCopy(u, name) == want })
 	}
 	ok := func(err error) {
 		t.Helper()
@@ -176,10 +179,10 @@ func TestReplicaFollows(t *testing.T) {
 			t.Errorf("%q is answered from memory: %q", odd, got)
 		}
 	}
-	if e, err := u.Find(testContext(t, time.Second), "userid=eve,"+people); err != nil || e.Copied || e.DN != eve {
+	if e, err := u.Find(testContext(t, soon), "userid=eve,"+people); err != nil || e.Copied || e.DN != eve {
 		t.Errorf("unusual spelling: %+v, %v", e, err)
 	}
-	if e, err := u.Find(testContext(t, time.Second), eve); err != nil || !e.Copied || !e.Eligible || !e.User || !strings.HasPrefix(e.Key, "entryuuid:") {
+	if e, err := u.Find(testContext(t, soon), eve); err != nil || !e.Copied || !e.Eligible || !e.User || !strings.HasPrefix(e.Key, "entryuuid:") {
 		t.Errorf("from memory: %+v, %v", e, err)
 	}
 	change(func(m *ldap.ModifyRequest) { m.Add("appPassword", []string{"$app$y$h"}) })
@@ -216,18 +219,18 @@ func TestReplicaFollows(t *testing.T) {
 	within("one mail", "shared@example.org", "$app$new$h ")
 	modify(t, url, "add: mail\nmail: Shared@example.org")
 	within("shared mail", "shared@example.org", "none")
-	if _, err := u.Find(testContext(t, time.Second), "shared@example.org"); !errors.Is(err, auth.ErrAmbiguous) {
+	if _, err := u.Find(testContext(t, soon), "shared@example.org"); !errors.Is(err, auth.ErrAmbiguous) {
 		t.Error(err)
 	}
 	// A parent renamed, of which slapd tells nothing.
 	ok(c.ModifyDN(ldap.NewModifyDNRequest(people, "ou=former", true, "")))
 	within("parent renamed", eve, "none")
-	if e, err := u.Find(testContext(t, 2*time.Second), eve); err == nil || errors.Is(err, auth.ErrNotFound) {
+	if e, err := u.Find(testContext(t, soon), eve); err == nil || errors.Is(err, auth.ErrNotFound) {
 		t.Errorf("the base is gone: %+v, %v; want trouble", e, err)
 	}
 }
 
-// TestReplicaRevocations: 200 values are revoked while binds go on; nobody sees one a second later.
+// TestReplicaRevocations: 200 values are revoked while binds go on; nobody sees one later.
 func TestReplicaRevocations(t *testing.T) {
 	var tree strings.Builder
 	for i := range 200 {
@@ -251,7 +254,7 @@ func TestReplicaRevocations(t *testing.T) {
 				asked := time.Now()
 				e, err := u.Find(t.Context(), fmt.Sprintf("uid=u%d,%s", i, people))
 				at := revoked[i].Load()
-				if err != nil || at != 0 && len(e.Values) > 0 && asked.UnixNano()-at > int64(time.Second) {
+				if err != nil || at != 0 && len(e.Values) > 0 && asked.UnixNano()-at > int64(soon) {
 					t.Errorf("u%d: %+v, %v", i, e, err)
 					return
 				}
@@ -268,7 +271,7 @@ func TestReplicaRevocations(t *testing.T) {
 		}
 		began := time.Now()
 		revoked[i].Store(began.UnixNano())
-		until(t, "revoked", time.Second, func() bool { return heldCopy(u, m.DN) == "" })
+		until(t, "revoked", soon, func() bool { return heldCopy(u, m.DN) == "" })
 		slowest = max(slowest, time.Since(began))
 	}
 	t.Logf("%d lookups, slowest revocation %v", found.Load(), slowest)
@@ -286,8 +289,8 @@ func TestReplicaCut(t *testing.T) {
 	if err := c.Modify(m); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "not answered from memory", time.Second, func() bool { return heldCopy(u, eve) == "none" })
-	if _, err := u.Find(testContext(t, 2*time.Second), eve); !errors.Is(err, ErrUnavailable) {
+	until(t, "not answered from memory", soon, func() bool { return heldCopy(u, eve) == "none" })
+	if _, err := u.Find(testContext(t, soon), eve); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("while it is cut: %v", err)
 	}
 	r.open.Store(true)
@@ -322,15 +325,19 @@ func TestReplicaSizeLimit(t *testing.T) {
 	}
 }
 
-// TestReplicaWithout: no syncprov, or no OpenLDAP: live, and it says why.
+// TestReplicaWithout: without syncprov slapd is polled; where it is there and not on this database, check says so.
 func TestReplicaWithout(t *testing.T) {
-	u := replicaOf(t, slapd(t, false), false)
-	if i := u.Replica(t.Context()); i.Err == nil || !strings.Contains(i.Err.Error(), "syncprov") {
+	url := slapd(t, false)
+	cfg := slapdConfig(url)
+	cfg.AppPasswords.Lookup = "replica"
+	u := upstream(t, cfg, func(u *Upstream) { u.replica.poll = 20 * time.Millisecond })
+	if i := isCurrent(t, u, true); !strings.Contains(i.Source, "modifyTimestamp") {
 		t.Errorf("%+v", i)
 	}
-	if e, err := u.Find(testContext(t, 5*time.Second), alice); err != nil || e.Copied {
-		t.Errorf("%+v, %v", e, err)
-	}
+	modify(t, url, "replace: appPassword\nappPassword: $app$new$h")
+	until(t, "polled", soon, func() bool { return heldCopy(u, alice) == "$app$new$h " })
+	modify(t, url, "delete: appPassword")
+	until(t, "polled", soon, func() bool { return heldCopy(u, alice) == "" })
 }
 
 func TestCurrentAt(t *testing.T) {

@@ -17,12 +17,13 @@ var errGone = errors.New("no final response")
 type searchSink struct {
 	each func(e wire.SearchEntry, controls []byte) error
 
-	mu      sync.Mutex // held during each; guards the fields below
-	result  wire.Result
-	err     error
-	entries int
-	ended   bool
-	done    chan struct{} // closed when ended
+	mu       sync.Mutex // held during each; guards the fields below
+	result   wire.Result
+	controls []byte // of the final response
+	err      error
+	entries  int
+	ended    bool
+	done     chan struct{} // closed when ended
 }
 
 // Deliver takes one response. References are ignored: they are never followed.
@@ -51,6 +52,7 @@ func (s *searchSink) finish(m wire.Message) {
 	if err == nil && m.Op != wire.OpSearchResultDone && r.Code == wire.ResultSuccess {
 		err = errWrongOp // an ExtendedResponse may end a search (Samba, code 12), but not well
 	}
+	s.controls = clone(m.Controls)
 	s.result = wire.Result{Code: r.Code, MatchedDN: clone(r.MatchedDN), Diagnostic: clone(r.Diagnostic), Referral: clone(r.Referral)}
 	s.end(err)
 }
@@ -94,7 +96,11 @@ func (f *searchFailure) Unwrap() error { return f.err }
 // operation_timeout. An error is a *searchFailure, unless each failed.
 func (l *Link) search(ctx context.Context, s *wire.SearchRequest, controls []byte,
 	each func(wire.SearchEntry, []byte) error) (wire.Result, error) {
-	sink := &searchSink{each: each, done: make(chan struct{})}
+	return l.searchInto(ctx, s, controls, &searchSink{each: each, done: make(chan struct{})})
+}
+
+// searchInto is search with a sink of the caller's, for the controls of the final response.
+func (l *Link) searchInto(ctx context.Context, s *wire.SearchRequest, controls []byte, sink *searchSink) (wire.Result, error) {
 	id, err := l.Send(wire.OpSearchRequest, s.Append(make([]byte, 0, 512)), controls, sink, true)
 	if err != nil {
 		return wire.Result{}, &searchFailure{err: err, gone: true}

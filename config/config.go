@@ -174,7 +174,7 @@ type External struct {
 type AppPasswords struct {
 	// Attribute is the multi-valued attribute of the user's entry that holds them.
 	Attribute string `yaml:"attribute" is:"attribute"`
-	// Lookup is live (default): one search per bind. replica: the users are held in memory and followed by syncrepl (OpenLDAP with the syncprov overlay).
+	// Lookup is live (default): one search per bind. replica: the users are held in memory and followed, by push or by polls, as the directory can; see doc/replica.md.
 	Lookup string `yaml:"lookup" oneof:"live,replica"`
 	// Algorithm hashes generated passwords: sha256 (default), bcrypt, argon2i, argon2id.
 	Algorithm string `yaml:"algorithm" oneof:"sha256,bcrypt,argon2i,argon2id"`

@@ -2,6 +2,7 @@ package fakeldap
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -15,13 +16,22 @@ const whoAmI = "1.3.6.1.4.1.4203.1.11.3"
 
 // Directory is a Handler that behaves like a small, friendly directory server:
 // simple binds are verified, searches answered with scope and filter (and, or,
-// not, equality, presence, substrings; all without case), Who am I told. Any
+// not, equality, presence, substrings, and >= where the longer value is the greater; all without case), in pages
+// where the client asks for them (RFC 2696), Who am I told. Any
 // other request is answered with success and has no effect. There is no access
 // control. DNs are compared by wire.DN's Key.
 type Directory struct {
 	mu      sync.Mutex // guards the fields below; an entry is never changed, only replaced
 	entries []*entry
 	writes  int // modifies carried out
+	limit   int // see SetLimit
+}
+
+// SetLimit has searches for more than n entries end in sizeLimitExceeded, unless in pages of at most n.
+func (d *Directory) SetLimit(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limit = n
 }
 
 type entry struct {
@@ -156,20 +166,54 @@ func (d *Directory) search(c *Conn, m wire.Message) {
 		c.Answer(m, wire.ResultProtocolError)
 		return
 	}
-	var out []byte
-	found := int32(0)
-	code := int32(wire.ResultSuccess)
+	var found []*entry
 	for _, e := range d.within(base, s.Scope) {
-		if !e.matches(filter) {
-			continue
+		if e.matches(filter) {
+			found = append(found, e)
 		}
-		if found++; s.SizeLimit > 0 && found > s.SizeLimit {
-			code = wire.ResultSizeLimitExceeded
-			break
-		}
+	}
+	d.mu.Lock()
+	limit := d.limit
+	d.mu.Unlock()
+	if s.SizeLimit > 0 && (limit == 0 || int(s.SizeLimit) < limit) {
+		limit = int(s.SizeLimit)
+	}
+	found, controls := page(found, m.Controls)
+	code := int32(wire.ResultSuccess)
+	if limit > 0 && len(found) > limit {
+		found, code, controls = found[:limit], wire.ResultSizeLimitExceeded, nil
+	}
+	var out []byte
+	for _, e := range found {
 		out = append(out, EntryMessage(m.ID, e.dn, e.selected(s)...)...)
 	}
-	c.Write(wire.AppendResult(out, m.ID, wire.OpSearchResultDone, code, ""))
+	done := wire.Result{Code: code}
+	c.Write(wire.AppendMessage(out, m.ID, wire.OpSearchResultDone, done.Append(nil), controls))
+}
+
+// pagedResults is the control of RFC 2696.
+const pagedResults = "1.2.840.113556.1.4.319"
+
+// page is the page that the control asks for, with the control that answers it. The cookie is the number of entries before.
+func page(found []*entry, controls []byte) ([]*entry, []byte) {
+	var answer []byte
+	_ = wire.EachControl(controls, func(c wire.Control) bool {
+		value, err := ber.DecodePacketErr(c.Value)
+		if string(c.OID) != pagedResults || err != nil || len(value.Children) != 2 {
+			return true
+		}
+		size, _ := value.Children[0].Value.(int64)
+		before, _ := strconv.Atoi(value.Children[1].Data.String())
+		found = found[min(before, len(found)):]
+		cookie := ""
+		if len(found) > int(size) {
+			found, cookie = found[:size], strconv.Itoa(before+int(size))
+		}
+		content := wire.AppendElement([]byte{wire.TagInteger, 1, 0}, wire.TagOctetString, []byte(cookie))
+		answer = wire.AppendControl(nil, pagedResults, false, wire.AppendElement(nil, wire.TagSequence, content))
+		return false
+	})
+	return found, answer
 }
 
 // within lists the entries in a scope.
@@ -229,15 +273,18 @@ func (e *entry) matches(f *ber.Packet) bool {
 		return len(f.Children) == 1 && !e.matches(f.Children[0])
 	case 7:
 		return len(e.values(f.Data.String())) > 0
-	case 3, 4:
+	case 3, 4, 5:
 		return len(f.Children) == 2 && e.matchesValue(f)
 	}
 	return false
 }
 
-// matchesValue evaluates equality and substrings.
+// matchesValue evaluates equality, substrings and >=.
 func (e *entry) matchesValue(f *ber.Packet) bool {
 	for _, v := range e.values(f.Children[0].Data.String()) {
+		if least := f.Children[1].Data.String(); f.Tag == 5 && (len(v) > len(least) || len(v) == len(least) && v >= least) {
+			return true
+		}
 		if f.Tag == 3 && strings.EqualFold(v, f.Children[1].Data.String()) {
 			return true
 		}

@@ -74,7 +74,7 @@ func TestDirectory(t *testing.T) {
 		{"dc=x", 2, "(|(mail=b*)(uid=B))", "uid=a,ou=p,dc=x uid=b,ou=p,dc=x"},
 		{"dc=x", 2, "(mail=*@*x)", "uid=a,ou=p,dc=x"},
 		{"dc=x", 2, "(mail=b*z)", ""},
-		{"dc=x", 2, "(uid>=a)", ""},
+		{"dc=x", 2, "(uid>=b)", "uid=b,ou=p,dc=x"}, {"dc=x", 2, "(uid<=a)", ""},
 	} {
 		r, err := c.Search(ldap.NewSearchRequest(q.base, q.scope, 0, 0, 0, false, q.filter, []string{"1.1"}, nil))
 		if err != nil {

@@ -81,7 +81,7 @@ func (c *check) replica(ctx context.Context) {
 	switch r := c.up.Replica(ctx); {
 	case !r.On:
 	case r.Current:
-		c.ok("replica", "holds %d users", r.Users)
+		c.ok("replica", "holds %d users, by %s", r.Users, r.Source)
 	case errors.Is(r.Err, context.DeadlineExceeded):
 		c.warn("replica", "%v; until then binds are looked up live", r.Err)
 	default:

@@ -80,7 +80,7 @@ func TestMetrics(t *testing.T) {
 	expectBind(t, a.uri(), userDN("bob"), "bob-main", 0)
 	expectBind(t, a.uri(), userDN("bob"), wrong, 49)
 	expectBind(t, a.uri(), userDN("canary-nobody"), wrong, 49)
-	client := bound(t, a.uri(), mailDN, mailPW)
+	client := bound(t, a.uri(), adminDN, adminPW)
 	if _, err := search(client, people, "(uid=alice)", []string{"cn"}); err != nil {
 		t.Fatal(err)
 	}

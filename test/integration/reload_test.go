@@ -135,11 +135,11 @@ func TestReload(t *testing.T) {
 }
 
 // TestReloadLeavesUpstream: with SIGHUP the directory may change too. Clients that
-// have a link to the old one keep it, new binds go to the new one.
+// have a link to the old one keep it, new binds go to the new one. Those of a service account go over.
 func TestReloadLeavesUpstream(t *testing.T) {
 	old, next := startSlapd(t, slapdOptions{}), startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(old, "", ""))
-	kept := bound(t, a.uri(), mailDN, mailPW)
+	kept, goesOver := bound(t, a.uri(), adminDN, adminPW), bound(t, a.uri(), mailDN, mailPW)
 	next.modify("dn: " + userDN("bob") + "\nchangetype: modify\nreplace: userPassword\nuserPassword: bob-next\n")
 	a.hangup(baseConfig(next, "", ""), reloaded)
 	expectBind(t, a.uri(), userDN("bob"), "bob-next", 0)
@@ -150,6 +150,9 @@ func TestReloadLeavesUpstream(t *testing.T) {
 	old.stop(syscall.SIGTERM)
 	if _, err := search(kept, people, "(uid=alice)", nil); codeOf(err) != -1 {
 		t.Errorf("a connection whose link is lost is answered: %v", err)
+	}
+	if _, err := search(goesOver, people, "(uid=alice)", nil); err != nil {
+		t.Errorf("a connection of a service account: %v", err)
 	}
 	expectBind(t, a.uri(), mailDN, mailPW, 0)
 }

@@ -32,8 +32,9 @@ type Link struct {
 	conn    net.Conn // the socket, or TLS on it
 	reader  *wire.Reader
 	writer  *wire.Writer
-	pooled  bool // takes a place of the pool
-	strange bool // one of those for anonymous links
+	pooled  bool   // takes a place of the pool
+	strange bool   // one of those for anonymous links
+	account string // who keeps it; "": nobody; guarded by pool.mu
 	done    chan struct{}
 	heard   atomic.Int64 // counts messages received
 

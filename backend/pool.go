@@ -12,9 +12,11 @@ import (
 // one. Idle bind links are kept per server (server.idle) and taken last in,
 // first out, so that those which are not needed grow old and are retired.
 type pool struct {
-	mu      sync.Mutex // guards the fields below and every server's idle; no I/O under it
-	places  int        // free places; a link holds one from before its dial until its end
-	strange int        // places that anonymous links may still take, of those
+	mu      sync.Mutex     // guards the fields below and every server's idle; no I/O under it
+	places  int            // free places; a link holds one from before its dial until its end
+	strange int            // places that anonymous links may still take, of those
+	share   int            // links that one account may keep
+	kept    map[string]int // links that an account keeps, by its DN
 	links   map[*Link]bool
 	waiting []chan struct{} // who waits for a place or an idle link, first come first
 	closed  bool
@@ -24,6 +26,8 @@ func (p *pool) init(places int) {
 	p.places, p.links = max(places, 1), map[*Link]bool{}
 	// Anybody can have an anonymous link; whoever has a password must still find a place.
 	p.strange = max(p.places/4, 1)
+	// And anybody whose password is known to a thief.
+	p.share, p.kept = max(p.places/4, 1), map[string]int{}
 }
 
 // errClosing is the answer to everything that comes after Close.
@@ -31,6 +35,36 @@ var errClosing = fmt.Errorf("%w: this configuration is no longer in use", ErrUna
 
 // errStrangers is the answer to an anonymous client when others like it have all the links that they may have.
 var errStrangers = fmt.Errorf("%w: anonymous clients have a quarter of upstream.max_links already", ErrUnavailable)
+
+// errShare is the answer to a client when others with the same login have all the links that one account may have.
+var errShare = fmt.Errorf("%w: this account has a quarter of upstream.max_links already; list mail servers and other services in service_accounts", ErrUnavailable)
+
+// Keep counts a bind link for the account as which it is bound, until it is released or ends: its owner is about to keep
+// it as a client's own. An error says that the account has its share; the owner then gives the link back.
+func (u *Upstream) Keep(l *Link, account string) error {
+	p := &u.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept[account] >= p.share {
+		return errShare
+	}
+	if p.links[l] && l.account == "" { // else it has ended meanwhile
+		p.kept[account]++
+		l.account = account
+	}
+	return nil
+}
+
+// unkeep counts a link no more. The caller holds p.mu.
+func (p *pool) unkeep(l *Link) {
+	if l.account == "" {
+		return
+	}
+	if p.kept[l.account]--; p.kept[l.account] == 0 {
+		delete(p.kept, l.account)
+	}
+	l.account = ""
+}
 
 // own counts a goroutine that is about to start; false: Close has begun, and waits already.
 func (u *Upstream) own(wg *sync.WaitGroup) bool {
@@ -56,6 +90,7 @@ func (p *pool) ended(l *Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, l)
+	p.unkeep(l)
 	l.server.open[kindOf(l)].Add(-1)
 	if i := slices.Index(l.server.idle, l); i >= 0 {
 		l.server.idle = slices.Delete(l.server.idle, i, i+1)
@@ -73,6 +108,7 @@ func (p *pool) ended(l *Link) {
 func (p *pool) release(l *Link, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unkeep(l)
 	if p.closed || !l.rest(now) {
 		return false
 	}

@@ -149,8 +149,8 @@ func (c *conn) proxied(m wire.Message, s *wire.SearchRequest) (*refusal, error) 
 	return c.send(m, q, body, controls)
 }
 
-// serviceLink is a link bound as appbind, for proxied authorization.
-func (st *state) serviceLink(ctx context.Context) (*backend.Link, error) {
+// serviceLink is a link bound as appbind, for proxied authorization by user.
+func (st *state) serviceLink(ctx context.Context, user string) (*backend.Link, error) {
 	a, link, err := st.Upstream.Bind(ctx, st.Config.Upstream.BindDN, auth.Password(st.Config.Upstream.BindPassword), nil)
 	if err != nil {
 		return nil, err
@@ -158,6 +158,10 @@ func (st *state) serviceLink(ctx context.Context) (*backend.Link, error) {
 	if a.Code != wire.ResultSuccess {
 		link.Close()
 		return nil, &serviceBindError{a.Code}
+	}
+	if err := st.Upstream.Keep(link, user); err != nil {
+		link.Close()
+		return nil, err
 	}
 	return link, nil
 }

@@ -219,7 +219,7 @@ func (u *upstreamBinder) Bind(ctx context.Context, dn string, password auth.Pass
 		return nil, err
 	}
 	u.server = link.Server()
-	service := u.st.isService(dn)
+	service, listed := u.st.listing(dn)
 	if a.Code != wire.ResultSuccess {
 		u.upstream.Release(link)
 		if service {
@@ -230,9 +230,16 @@ func (u *upstreamBinder) Bind(ctx context.Context, dn string, password auth.Pass
 	if service && onlyControls(u.controls, shareableBindControls) {
 		u.share = u.upstream.Share(dn, password, link)
 	}
-	if u.share == nil {
-		u.link = link
+	if u.share != nil {
+		return a, nil
 	}
+	if !listed {
+		if err := u.upstream.Keep(link, dn); err != nil {
+			u.upstream.Release(link)
+			return nil, err
+		}
+	}
+	u.link = link
 	return a, nil
 }
 

@@ -31,6 +31,50 @@ func TestAnonymousLeavesLinks(t *testing.T) {
 	c.bind(1, aliceUser, alicePW, 0)
 }
 
+// One account has a quarter of the links, and leaves the rest to the others. Listed accounts are the administrator's own.
+func TestOneAccountLeavesLinks(t *testing.T) {
+	r := newRig(t, func(cfg *config.Config) {
+		cfg.Upstream.MaxLinks = 22 // 20 places
+		cfg.Upstream.BindTimeout = config.Duration(5 * time.Second)
+		cfg.Passthrough = append(cfg.Passthrough, adminDN)
+	})
+	var clients []*client
+	for i := range 8 {
+		c := r.dial()
+		defer c.nc.Close()
+		code := int32(0)
+		if i >= 5 {
+			code = wire.ResultUnavailable
+		}
+		c.bind(1, aliceUser, alicePW, code)
+		clients = append(clients, c)
+	}
+	for range 5 {
+		c := r.dial()
+		defer c.nc.Close()
+		c.bind(1, bobUser, "bob-main-password", 0)
+	}
+	for range 7 {
+		c := r.dial()
+		defer c.nc.Close()
+		c.bind(1, adminDN, "admin-password", 0)
+	}
+	// What alice gives back she may have again, by leaving and by a bind as somebody else.
+	clients[0].nc.Close()
+	clients[1].write(bindMessage(2, 3, "", "", nil))
+	clients[1].want(2, wire.OpBindResponse, 0)
+	for _, c := range clients[5:7] {
+		eventually(func() bool {
+			c.write(bindMessage(2, 3, aliceUser, alicePW, nil))
+			return c.result(2, wire.OpBindResponse).Code == 0
+		})
+		if got := c.whoAmI(3); got != "dn:"+aliceUser {
+			t.Errorf("I am %q", got)
+		}
+	}
+	clients[7].bind(2, aliceUser, alicePW, wire.ResultUnavailable)
+}
+
 const ctlRetain = "1.3.6.1.4.1.30221.2.5.3"
 
 // PingDirectory's "retain identity" verifies the password and leaves the connection to whoever was bound before: it must not go upstream.

@@ -74,7 +74,7 @@ func (c *conn) ownLink() (*backend.Link, *refusal, error) {
 	defer cancel()
 	connect := st.Upstream.AnonymousLink
 	if s.kind == appPassword {
-		connect = st.serviceLink
+		connect = func(ctx context.Context) (*backend.Link, error) { return st.serviceLink(ctx, s.dn) }
 	}
 	link, err := connect(ctx)
 	if err != nil {

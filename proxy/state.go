@@ -16,7 +16,7 @@ type state struct {
 	shared   bool            // see guard.shared
 	visible  map[string]bool // the keys of secrets_visible_to
 	external []externalRule
-	services map[string]bool // the keys of service_accounts, whose clients may share links
+	listed   map[string]bool // the keys of service_accounts (true), whose clients may share links, and of passthrough
 }
 
 // newState derives the state of a core. previous lends its certificates where
@@ -27,14 +27,21 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		Core:    core,
 		own:     newOwnEntry(cfg.OwnEntryAttributes, cfg.AppPasswords.Attribute),
 		shared:  sharedAttribute(cfg.AppPasswords.Attribute),
-		visible: map[string]bool{}, services: map[string]bool{},
+		visible: map[string]bool{}, listed: map[string]bool{},
+	}
+	for _, dn := range cfg.Passthrough {
+		parsed, err := wire.ParseDN(dn)
+		if err != nil {
+			return nil, errors.New("passthrough: not a DN: " + dn)
+		}
+		st.listed[parsed.Key()] = false
 	}
 	for _, dn := range cfg.ServiceAccounts {
 		parsed, err := wire.ParseDN(dn)
 		if err != nil {
 			return nil, errors.New("service_accounts: not a DN: " + dn)
 		}
-		st.services[parsed.Key()] = true
+		st.listed[parsed.Key()] = true
 	}
 	for _, dn := range cfg.SecretsVisibleTo {
 		parsed, err := wire.ParseDN(dn)
@@ -75,8 +82,18 @@ func (c *conn) seesSecrets(st *state) bool { return c.sess.visible && st.seesSec
 
 // isService reports whether dn is listed in service_accounts.
 func (st *state) isService(dn string) bool {
+	service, _ := st.listing(dn)
+	return service
+}
+
+// listing reports whether dn is listed in service_accounts, and whether in these or in passthrough.
+func (st *state) listing(dn string) (service, listed bool) {
 	parsed, err := wire.ParseDN(dn)
-	return err == nil && st.services[parsed.Key()]
+	if err != nil {
+		return false, false
+	}
+	service, listed = st.listed[parsed.Key()]
+	return service, listed
 }
 
 // guard is the guard over the secrets attribute with the schema of the moment.

@@ -39,7 +39,8 @@ var imports = map[string][]string{
 	"observe":          {"auth", "backend", "config", "proxy"},
 	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "manage", "observe", "proxy", "secrets", "wire"},
 	"test/bench":       {"secrets", "wire"},
-	"test/soak":        {"secrets", "wire"},
+	"test/relay":       {},
+	"test/soak":        {"secrets", "test/relay", "wire"},
 }
 
 type pack struct {

@@ -24,28 +24,33 @@ var faults = []struct {
 	name string
 	do   func(s *site) error
 }{
-	{"connections cut", func(s *site) error { s.relay.cut(); return nil }},
-	{"nothing passes for a while", func(s *site) error { s.relay.stall(700 * time.Millisecond); return nil }},
+	{"connections cut", func(s *site) error { s.relay.Cut(); return nil }},
+	{"nothing passes for a while", func(s *site) error {
+		release := s.relay.Hold()
+		<-time.After(700 * time.Millisecond)
+		release()
+		return nil
+	}},
 	{"answers lost", func(s *site) error {
-		s.relay.set(func(r *relay) { r.swallow = true })
+		s.relay.Swallow(true)
 		<-time.After(200 * time.Millisecond)
-		s.relay.cut()
-		s.relay.set(func(r *relay) { r.swallow = false })
-		s.relay.cut() // those that came meanwhile have lost bytes too
+		s.relay.Cut()
+		s.relay.Swallow(false)
+		s.relay.Cut() // those that came meanwhile have lost bytes too
 		return nil
 	}},
 	{"connections refused", func(s *site) error {
-		s.relay.set(func(r *relay) { r.refuse = true })
-		s.relay.cut()
+		s.relay.Refuse(true)
+		s.relay.Cut()
 		<-time.After(300 * time.Millisecond)
-		s.relay.set(func(r *relay) { r.refuse = false })
+		s.relay.Refuse(false)
 		return nil
 	}},
 	{"answers cut in the middle", func(s *site) error {
-		s.relay.set(func(r *relay) { r.halve = true })
+		s.relay.Halve(true)
 		<-time.After(50 * time.Millisecond)
-		s.relay.set(func(r *relay) { r.halve = false })
-		s.relay.cut()
+		s.relay.Halve(false)
+		s.relay.Cut()
 		return nil
 	}},
 	{"slapd killed and started again", func(s *site) error {

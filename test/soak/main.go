@@ -9,7 +9,7 @@
 // # Order of steps
 //
 //	plan      users, their passwords, the faults and the changes: all from the seed (plan.go, request.go)
-//	site      a real slapd with a lock-out policy, a relay before it, the real appbind before that (site.go, relay.go)
+//	site      a real slapd with a lock-out policy, a relay before it, the real appbind before that (site.go, test/relay)
 //	drive     connections that bind again and again; each request and each answer goes to a record (drive.go),
 //	          while the director cuts, stalls and kills, and revokes, issues, resets and disables (director.go)
 //	check     a pass of its own over the record, when all is over: what must the answer have been? (check.go, model.go)

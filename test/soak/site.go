@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"appbind/test/relay"
 )
 
 // site is the servers of a run: slapd, the relay before it, and appbind.
@@ -23,7 +25,7 @@ type site struct {
 	dir     string
 	slapd   *process
 	addr    string // slapd's
-	relay   *relay
+	relay   *relay.Relay
 	appbind *process
 	listen  string // appbind's
 	metrics string
@@ -147,7 +149,7 @@ func openSite(root, dir string, p *plan) (*site, error) {
 	if err := s.startSlapd(); err != nil {
 		return nil, err
 	}
-	s.relay, err = newRelay(s.addr)
+	s.relay, err = relay.New(s.addr)
 	if err != nil {
 		s.close()
 	}
@@ -173,7 +175,7 @@ func (s *site) startAppbind(program, lookup, level string) error {
 		}
 	}
 	file := s.dir + "/appbind.yaml"
-	if err := os.WriteFile(file, fmt.Appendf(nil, appbindConfig, s.listen, s.relay.addr(), lookup, s.metrics, level), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, appbindConfig, s.listen, s.relay.Addr(), lookup, s.metrics, level), 0o600); err != nil {
 		return err
 	}
 	var err error
@@ -224,7 +226,7 @@ func (s *site) close() {
 		s.appbind.stop(syscall.SIGTERM)
 	}
 	if s.relay != nil {
-		s.relay.close()
+		s.relay.Close()
 	}
 	if s.slapd != nil {
 		s.slapd.stop(syscall.SIGTERM)

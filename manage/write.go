@@ -148,7 +148,7 @@ func (w *writer) confirm(ctx context.Context, snap *Snapshot, c Change) (done bo
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrUnconfirmed, err)
 	}
-	if w.m.stands(now.Set, c) {
+	if !w.m.conflicts(now.Set, c) {
 		return true, nil
 	}
 	back := Change{Delete: c.Add, Add: c.Delete}
@@ -162,15 +162,16 @@ func (w *writer) confirm(ctx context.Context, snap *Snapshot, c Change) (done bo
 	return false, fmt.Errorf("%w: it came to stand beside another one and could not be taken back (result %d)", ErrUnconfirmed, r.Result.Code)
 }
 
-// stands reports whether added values are there and keep the rules beside what came at the same time.
-func (m *Manager) stands(now *Set, c Change) bool {
+// conflicts reports whether added values break the rules beside what came at the
+// same time. One that is not to be seen, since another server was asked that is
+// behind, or since somebody has revoked it already, breaks none.
+func (m *Manager) conflicts(now *Set, c Change) bool {
 	for _, raw := range c.Add {
-		v := now.find(raw)
-		if v == nil || now.conflict(v) != nil {
-			return false
+		if v := now.find(raw); v != nil && now.conflict(v) != nil {
+			return true
 		}
 	}
-	return now.Live(m.now()) <= m.rules.MaxPerUser || len(c.Delete) >= len(c.Add)
+	return len(c.Add) > len(c.Delete) && now.Live(m.now()) > m.rules.MaxPerUser
 }
 
 // settle finds out what became of a change that was sent and not answered.
@@ -194,5 +195,10 @@ func (w *writer) made(now *Snapshot, c Change) bool {
 			return false
 		}
 	}
-	return w.m.stands(now.Set, c)
+	for _, v := range c.Add {
+		if !now.Set.has(v) {
+			return false
+		}
+	}
+	return !w.m.conflicts(now.Set, c)
 }

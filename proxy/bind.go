@@ -145,6 +145,9 @@ func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 
 		c.sess.kind, c.sess.dn, c.sess.login = appPassword, d.DN, d
 	case d.Kind == auth.Accepted && (up.link != nil || up.share != nil):
 		c.sess.kind, c.sess.dn = passed, d.DN
+		if d.Entry != nil {
+			c.sess.entry = d.Entry.Key
+		}
 		c.sess.visible = st.seesSecrets(d.DN)
 		c.sess.link, c.sess.share, c.sess.home = up.link, up.share, st.Upstream
 	case d.Kind == auth.Accepted:

@@ -58,6 +58,9 @@ func (c *conn) extended(m wire.Message) (*refusal, error) {
 		if bytes.Contains(bytes.ToLower(x.Value), []byte("cn=appbind")) {
 			return refuseContext, nil
 		}
+		if handled, r, err := c.makesAppPassword(m, x); handled || err != nil {
+			return r, err
+		}
 	}
 	return c.send(m, c.newRequest(m), nil, m.Controls)
 }

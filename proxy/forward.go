@@ -24,7 +24,45 @@ func (c *conn) forward(m wire.Message) (*refusal, error) {
 	if r != nil || err != nil {
 		return r, err
 	}
+	if w, r, err := c.writing(m, body); r != nil || err != nil || w != nil {
+		if w != nil {
+			return c.writeSecrets(m, c.srv.state.Load(), w)
+		}
+		return r, err
+	}
 	return c.send(m, c.newRequest(m), body, m.Controls)
+}
+
+// writing looks whether a request writes the secrets attribute; body is the
+// request without a context, nil: as it came.
+func (c *conn) writing(m wire.Message, body []byte) (*secretWrite, *refusal, error) {
+	if body == nil {
+		body = m.Body
+	}
+	st := c.srv.state.Load()
+	g := st.guard()
+	switch m.Op {
+	case wire.OpModifyDNRequest:
+		x, err := wire.DecodeModifyDN(body)
+		if err != nil {
+			return nil, nil, malformed(err)
+		}
+		if g.namedIn(x.NewRDN) {
+			return nil, refuseSecretRDN, nil
+		}
+		return nil, nil, nil
+	case wire.OpModifyRequest, wire.OpAddRequest:
+		target, rest, err := wire.DecodeTarget(body)
+		if err != nil {
+			return nil, nil, malformed(err)
+		}
+		w, err := g.writes(m.Op, target, rest)
+		if err != nil {
+			return nil, nil, malformed(err)
+		}
+		return w, nil, nil
+	}
+	return nil, nil, nil
 }
 
 // guarded checks a request for the secrets attribute, unless the client may see it.

@@ -11,7 +11,9 @@
 //	bind                       bind.go, external.go    decided by package auth
 //	search                     search.go               forwarded, responses filtered
 //	compare, modify, add ...   forward.go              forwarded
+//	modify, add of secrets     managing.go             judged by package manage, then sent
 //	search, app password       appsession.go           answered for the own entry only
+//	password modify            passmod.go              makes an app password, or is forwarded
 //	extended                   extended.go             StartTLS, Who am I, Cancel; others forwarded
 //	abandon, Cancel            abandon.go              mapped to the upstream's message IDs
 //

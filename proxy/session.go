@@ -22,6 +22,8 @@ const (
 type session struct {
 	kind sessionKind
 	dn   string // who that is, without context; "" = anonymous
+	// entry is the canonical identity of the entry as which the client has bound; "" where the bind was passed on unlooked.
+	entry string
 	// visible says that the client may see the secrets attribute.
 	visible bool
 	// failed says that the last bind did not succeed. Clients that take no notice

@@ -3,8 +3,10 @@ package proxy
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"appbind/config"
+	"appbind/manage"
 	"appbind/wire"
 )
 
@@ -17,6 +19,7 @@ type state struct {
 	visible  map[string]bool // the keys of secrets_visible_to
 	external []externalRule
 	listed   map[string]bool // the keys of service_accounts (true), whose clients may share links, and of passthrough
+	manager  *manage.Manager
 }
 
 // newState derives the state of a core. previous lends its certificates where
@@ -43,6 +46,7 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		}
 		st.listed[parsed.Key()] = true
 	}
+	st.manager = manage.New(cfg, core.Upstream, st.shared, time.Now)
 	for _, dn := range cfg.SecretsVisibleTo {
 		parsed, err := wire.ParseDN(dn)
 		if err != nil {

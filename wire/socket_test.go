@@ -114,6 +114,49 @@ func TestWriterAfterAWait(t *testing.T) {
 	}
 }
 
+// TestFlushBehindOnASocket: what the socket takes is written when FlushBehind returns; of more, the
+// rest follows in order without the caller, before what comes later; and a peer that takes nothing is closed.
+func TestFlushBehindOnASocket(t *testing.T) {
+	t.Parallel()
+	here, there := tcpPair(t)
+	w := NewWriter(here, 1<<20, 300*time.Millisecond)
+	send := func(b []byte) {
+		t.Helper()
+		if err := w.Offer(func(dst []byte) []byte { return append(dst, b...) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.FlushBehind(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send([]byte("first"))
+	if !w.locked(func() bool { return !w.writing && w.queued == nil }) {
+		t.Error("a write is under way for what the socket takes at once")
+	}
+	much := make([]byte, 16<<20) // more than the kernel takes for a peer that does not read
+	for i := range much {
+		much[i] = byte(i >> 12)
+	}
+	send(much)
+	if !w.locked(func() bool { return w.writing }) {
+		t.Error("nobody writes the rest")
+	}
+	send([]byte("last"))
+	got := make([]byte, len("first")+len(much)+len("last"))
+	if _, err := io.ReadFull(there, got); err != nil {
+		t.Fatal(err)
+	}
+	if want := append(append([]byte("first"), much...), "last"...); !bytes.Equal(got, want) {
+		t.Error("bytes are missing or out of order")
+	}
+	w.Wait()
+	send(much)
+	w.Wait()
+	if err := w.Err(); !errors.Is(err, ErrStalled) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestSocketAllocations: messages on a plain socket cost no allocation.
 func TestSocketAllocations(t *testing.T) {
 	here, there := tcpPair(t)

@@ -148,16 +148,46 @@ func (w *Writer) Flush() error {
 	return w.err
 }
 
-// FlushBehind is Flush that never blocks: a goroutine writes. It is for callers
-// that serve others besides this connection.
+// FlushBehind is Flush that never blocks: what a plain socket takes at once is
+// written at once, and a goroutine writes the rest. It is for callers that serve
+// others besides this connection.
 func (w *Writer) FlushBehind() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.writing && w.err == nil && w.queued != nil {
-		w.writing = true
-		go w.drain()
+	if w.writing || w.err != nil || w.queued == nil {
+		return w.err
 	}
+	w.writing = true
+	for range maxRounds {
+		if w.raw == nil {
+			break
+		}
+		if left, more := w.roundAtOnce(); !more {
+			if left != nil {
+				go w.drainRest(left)
+			}
+			return w.err
+		}
+	}
+	go w.drain()
 	return w.err
+}
+
+// leftover is what a plain socket did not take at once.
+type leftover struct {
+	out  *outBuffer
+	rest []byte // of out
+}
+
+// drainRest writes what is left, and goes on until nothing is queued.
+func (w *Writer) drainRest(left *leftover) {
+	err := w.write(left.rest)
+	left.out.recycle()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wrote(err)
+	for w.round() {
+	}
 }
 
 // drain goes on writing until nothing is queued.
@@ -168,30 +198,72 @@ func (w *Writer) drain() {
 	}
 }
 
-// round writes what is queued. When nothing is, or an error ended the writer,
-// writing ends and it reports false. mu is held, but not during the write.
-func (w *Writer) round() bool {
+// take takes what is queued. Where nothing is, or an error ended the writer,
+// writing ends and it returns nil. mu is held.
+func (w *Writer) take() *outBuffer {
 	out := w.queued
 	w.queued = nil
 	if out == nil || w.err != nil {
 		w.writing = false
 		w.change.Broadcast()
-		return false
+		return nil
 	}
-	w.mu.Unlock()
-	err := w.write(out.b)
-	// It may have held a bind: a password must not outlive its use.
+	return out
+}
+
+// wrote notes the end of a write. mu is held.
+func (w *Writer) wrote(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.change.Broadcast()
+}
+
+// recycle erases and keeps a buffer that was written: it may have held a bind,
+// and a password must not outlive its use.
+func (out *outBuffer) recycle() {
 	clear(out.b)
 	if cap(out.b) <= maxKept {
 		out.b = out.b[:0]
 		outBuffers.Put(out)
 	}
-	w.mu.Lock()
-	if w.err == nil {
-		w.err = err
+}
+
+// round writes what is queued. When nothing is, or an error ended the writer,
+// writing ends and it reports false. mu is held, but not during the write.
+func (w *Writer) round() bool {
+	out := w.take()
+	if out == nil {
+		return false
 	}
-	w.change.Broadcast()
+	w.mu.Unlock()
+	err := w.write(out.b)
+	out.recycle()
+	w.mu.Lock()
+	w.wrote(err)
 	return true
+}
+
+// roundAtOnce is round for a plain socket, without waiting for the peer. more:
+// all was written, and there may be more; left: what was not.
+func (w *Writer) roundAtOnce() (left *leftover, more bool) {
+	out := w.take()
+	if out == nil {
+		return nil, false
+	}
+	w.mu.Unlock()
+	rest, err := w.writeAtOnce(out.b)
+	if err != nil {
+		w.abort()
+	}
+	if err == nil && len(rest) > 0 {
+		w.mu.Lock()
+		return &leftover{out, rest}, false
+	}
+	out.recycle()
+	w.mu.Lock()
+	w.wrote(err)
+	return nil, true
 }
 
 // Write is Append and Flush.

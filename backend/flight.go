@@ -18,7 +18,7 @@ const maxJoin = 50 * time.Millisecond
 // at once, as when all the connections of a phone come back, costs one search.
 // Only what was found is shared; each bind judges it for itself.
 type flights struct {
-	mu     sync.Mutex // guards byName and the followers of each; no I/O under it
+	mu     sync.Mutex // guards byName, followers and done of each; no I/O under it
 	byName map[string]*flight
 }
 
@@ -26,44 +26,46 @@ type flights struct {
 type flight struct {
 	begun     time.Time
 	followers int
-	done      chan struct{} // closed when entry and err are set
+	done      chan struct{} // closed when entry and err are set; nil: nobody follows
 	entry     *auth.Entry
 	err       error
 }
 
 // find runs lookup for a name, or waits for one that runs and is young enough.
 func (f *flights) find(ctx context.Context, c clock, name string,
-	lookup func(context.Context, string) (*auth.Entry, error)) (*auth.Entry, error) {
+	lookup func(context.Context, string) (*auth.Entry, error)) (entry *auth.Entry, err error) {
 	now := c.now()
 	f.mu.Lock()
 	if fl := f.byName[name]; fl != nil && now.Sub(fl.begun) < maxJoin {
-		fl.followers++
+		if fl.followers++; fl.done == nil {
+			fl.done = make(chan struct{})
+		}
 		f.mu.Unlock()
 		return fl.follow(ctx, name, lookup)
 	}
-	fl := &flight{begun: now, done: make(chan struct{})}
+	fl := &flight{begun: now}
 	if f.byName == nil {
 		f.byName = map[string]*flight{}
 	}
 	f.byName[name] = fl // in the place of one that is too old
 	f.mu.Unlock()
-	defer f.end(name, fl) // also after a panic, so that nobody waits for ever
-	fl.err = errLeaderGone
-	lead, end := f.detach(ctx, fl)
-	defer end()
-	entry, err := lookup(lead, name)
-	fl.entry, fl.err = copied(entry), err
+	err = errLeaderGone
+	defer func() { f.end(name, fl, entry, err) }() // also after a panic, so that nobody waits for ever
+	entry, err = lookup(ctx, name)
 	return entry, err
 }
 
 // end ends a flight: nobody joins it any more, and who waits may look.
-func (f *flights) end(name string, fl *flight) {
+func (f *flights) end(name string, fl *flight, entry *auth.Entry, err error) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.byName[name] == fl {
 		delete(f.byName, name)
 	}
-	f.mu.Unlock()
-	close(fl.done)
+	if fl.done != nil {
+		fl.entry, fl.err = copied(entry), err
+		close(fl.done)
+	}
 }
 
 // copied is an entry for one bind alone; the values are only read.
@@ -77,28 +79,6 @@ func copied(e *auth.Entry) *auth.Entry {
 
 // errLeaderGone is what followers find when the lookup ended in a panic.
 var errLeaderGone = errors.New("appbind: internal error: lookup did not end")
-
-// detach is ctx with its deadline, but ended by its owner only while nobody follows.
-func (f *flights) detach(ctx context.Context, fl *flight) (context.Context, func()) {
-	lead, cancel := context.WithoutCancel(ctx), context.CancelFunc(nil)
-	if deadline, ok := ctx.Deadline(); ok {
-		lead, cancel = context.WithDeadline(lead, deadline)
-	} else {
-		lead, cancel = context.WithCancel(lead)
-	}
-	stop := context.AfterFunc(ctx, func() {
-		f.mu.Lock()
-		alone := fl.followers == 0
-		f.mu.Unlock()
-		if alone {
-			cancel()
-		}
-	})
-	return lead, func() {
-		stop()
-		cancel()
-	}
-}
 
 // follow waits for the flight. Who has time left when it ran out of time, or
 // was given up, looks up alone.

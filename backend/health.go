@@ -82,22 +82,6 @@ func (u *Upstream) turn() int {
 	return int(u.next.Add(1) & 0xffff)
 }
 
-type turnKey struct{}
-
-// Pinned has everything that is asked within ctx begin at one and the same
-// server: what a lookup says of a password is held against what a bind says of it.
-func (u *Upstream) Pinned(ctx context.Context) context.Context {
-	return context.WithValue(ctx, turnKey{}, u.turn())
-}
-
-// turnOf is the turn of ctx, else the next one.
-func (u *Upstream) turnOf(ctx context.Context) int {
-	if t, ok := ctx.Value(turnKey{}).(int); ok {
-		return t
-	}
-	return u.turn()
-}
-
 // at is the i-th server to try, for a request that starts at turn.
 func (c *choice) at(turn, i int) *server {
 	if i < c.ups {

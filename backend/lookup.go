@@ -88,7 +88,7 @@ func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 		return e, nil
 	}
 	if u.cfg.Upstream.Balance == "spread" {
-		return u.find(ctx, name) // the bind goes to the server of its own lookup, see Pinned
+		return u.find(ctx, name) // the bind goes to the server of its own lookup, see Within
 	}
 	return u.flights.find(ctx, u.clock, name, u.find)
 }

@@ -33,9 +33,8 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	}
 	begun := time.Now()
 	controls, refused := bindControls(m.Controls)
-	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.BindTimeout))
+	ctx, cancel := st.Upstream.Within(c.srv.base, begun, time.Duration(st.Config.Upstream.BindTimeout))
 	defer cancel()
-	ctx = st.Upstream.Pinned(ctx)
 	up := &upstreamBinder{st: st, upstream: st.Upstream, controls: controls}
 	request, err := c.authBind(st, p, &b, m.Controls)
 	var d auth.Decision
@@ -48,10 +47,11 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	// The buffer is read into again sooner or later; the password has no business in it until then.
 	clear(b.Password)
 	unsupported := refused || d.Answer == nil && criticalBindControl(m.Controls)
-	took := time.Since(begun)
+	ended := time.Now()
+	took := ended.Sub(begun)
 	outcome, reason, _ := bindEnd(&d, unsupported)
 	c.srv.counts.bind(c.lis.counts, outcome, reason, request.Client.Service, took)
-	c.logBind(&request, &d, up, unsupported, took)
+	c.logBind(&request, &d, up, unsupported, ended, took)
 	if unsupported {
 		// Decided here, where the control is not known (RFC 4511 4.1.11).
 		up.release()
@@ -61,7 +61,7 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 		up.release()
 		return nil, errUndecided
 	}
-	c.enterSession(st, &d, up, b.Version == 2)
+	c.enterSession(st, &d, up, b.Version == 2, ended)
 	var answered []byte
 	if m.Controls != nil && b.Version == 3 && d.Kind == auth.Accepted && d.Answer != nil {
 		answered, _ = bindControls(d.Answer.Controls)
@@ -136,9 +136,9 @@ func (c *conn) secure(p *policy) bool {
 }
 
 // enterSession makes the client who its bind says. It was anonymous before.
-func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 bool) {
+func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 bool, now time.Time) {
 	c.sess = session{v2: v2, failed: d.Kind != auth.Accepted && d.Kind != auth.Anonymous}
-	c.checked = time.Now()
+	c.checked = now
 	switch {
 	case d.Kind == auth.Accepted && d.App != nil:
 		up.release()

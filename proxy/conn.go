@@ -82,8 +82,10 @@ type conn struct {
 	began   time.Time // of the message that is being received; zero between messages
 	idle    time.Time // since when nothing has come; zero while requests are handled
 	checked time.Time // of the last recheck
-	// deadline is that of the read under way; wake may end the read before.
-	deadline time.Time
+	// deadline is that of the read under way. The socket's is armed, which is not
+	// later and is moved only when it must be: most messages come long before it. A read that
+	// ends before deadline, also by wake, goes on with the socket's deadline set anew.
+	deadline, armed time.Time
 
 	ended atomic.Pointer[error] // why to end, from other goroutines; see stop
 	woken atomic.Bool           // late has something
@@ -160,6 +162,7 @@ func (c *conn) open() (netip.Addr, error) {
 // useStream makes nc the stream that messages are read from and written to.
 func (c *conn) useStream(nc net.Conn) {
 	limits := c.srv.limitsNow()
+	c.armed = time.Time{}
 	c.r = wire.NewReader(nc, limits.MessageBeforeBind)
 	c.r.BeforeRead = c.beforeRead
 	c.w = wire.NewWriter(nc, writeBacklog, time.Duration(limits.WriteStall))
@@ -206,8 +209,11 @@ func (c *conn) beforeRead(partial bool) error {
 			c.deadline = wake
 		}
 	}
-	if err := c.raw.SetReadDeadline(c.deadline); err != nil {
-		return err
+	if c.armed.IsZero() || c.deadline.Before(c.armed) {
+		if err := c.raw.SetReadDeadline(c.deadline); err != nil {
+			return err
+		}
+		c.armed = c.deadline
 	}
 	// After the deadline was set: stop and wakeFor leave their word first and
 	// move the deadline then, so that one of the two is seen.
@@ -228,12 +234,13 @@ func (c *conn) readFailed(err error) error {
 	if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Timeout() {
 		return err
 	}
+	c.armed = time.Time{}
 	if c.woken.CompareAndSwap(true, false) {
 		return c.answerLate()
 	}
 	now := time.Now()
 	if now.Before(c.deadline) {
-		return nil // a wake whose errand was seen to already
+		return nil // the socket's deadline was an earlier one, or a wake whose errand was seen to already
 	}
 	if c.first || c.r.Buffered() > 0 {
 		return errSlow

@@ -49,7 +49,7 @@ func bindEnd(d *auth.Decision, unsupported bool) (outcome, reason string, level 
 // logBind writes the one line of a bind. The order of the attributes is part of
 // the interface: filters such as fail2ban's match the text. slog quotes values
 // with control characters and escapes those, so that one bind is one line.
-func (c *conn) logBind(b *auth.Bind, d *auth.Decision, up *upstreamBinder, unsupported bool, took time.Duration) {
+func (c *conn) logBind(b *auth.Bind, d *auth.Decision, up *upstreamBinder, unsupported bool, now time.Time, took time.Duration) {
 	outcome, reason, level := bindEnd(d, unsupported)
 	ctx := context.Background()
 	if !c.srv.log.Enabled(ctx, level) {
@@ -79,7 +79,7 @@ func (c *conn) logBind(b *auth.Bind, d *auth.Decision, up *upstreamBinder, unsup
 		attrs = append(attrs, slog.String("err", d.Err.Error()))
 	}
 	// Without the caller's place in the source, which costs more than it tells: it is always here.
-	r := slog.NewRecord(time.Now(), level, "bind", 0)
+	r := slog.NewRecord(now, level, "bind", 0)
 	r.AddAttrs(attrs...)
 	_ = c.srv.log.Handler().Handle(ctx, r) // nobody could be told, as in slog.Logger
 }

@@ -54,7 +54,7 @@ func TestBindLine(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var buf bytes.Buffer
 			c := lineConn(slog.NewTextHandler(&buf, nil))
-			c.logBind(&tc.bind, &tc.decision, &upstreamBinder{}, false, time.Millisecond)
+			c.logBind(&tc.bind, &tc.decision, &upstreamBinder{}, false, time.Now(), time.Millisecond)
 			line := buf.String()
 			if got := keys(line); got != "time level msg "+tc.keys {
 				t.Errorf("keys %q", got)
@@ -81,7 +81,7 @@ func TestLogInjection(t *testing.T) {
 				h = slog.NewJSONHandler(&buf, nil)
 			}
 			c := lineConn(h)
-			c.logBind(&auth.Bind{Name: name}, &auth.Decision{Kind: auth.InvalidCredentials}, &upstreamBinder{}, false, 0)
+			c.logBind(&auth.Bind{Name: name}, &auth.Decision{Kind: auth.InvalidCredentials}, &upstreamBinder{}, false, time.Now(), 0)
 			out := buf.String()
 			if strings.Count(out, "\n") != 1 || strings.ContainsFunc(out[:len(out)-1], func(r rune) bool { return r < ' ' || r == 0x7f }) {
 				t.Errorf("%s of %.20q: %.200q", format, name, out)

@@ -221,17 +221,16 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 	}
 	var ids [len(identities)]string
 	var st stateValues
-	failures := 0
+	var failures failureValues
 	err = wire.EachAttribute(se.Attributes, func(a wire.Attribute) bool {
 		switch i := identity(a.Type); {
 		case i >= 0:
 			ids[i] = firstValue(a)
 		case sv.schema.Secrets(a.Type):
 			e.Values = appendValues(e.Values, a.Values)
-		case strings.EqualFold(string(a.Type), attrFailures):
-			failures = countFailures(a, sv.lockout.Interval, u.clock.now())
 		default:
 			st.take(a)
+			failures.take(a)
 		}
 		return true
 	})
@@ -239,7 +238,7 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 		return nil, err
 	}
 	e.State = st.state(sv.useCSN, sv.lockFor, u.clock.now())
-	e.State.Failures = failures
+	e.State.Failures = failures.count(sv.lockout.Interval, u.clock.now())
 	e.Key = key(ids, dn)
 	return e, nil
 }

@@ -57,6 +57,7 @@ type replica struct {
 
 	// proofPause, pollPause and leastListPause, but in tests.
 	pause, poll, list time.Duration
+	page              uint16 // pageSize, but in tests
 
 	mu      sync.Mutex    // guards the fields below
 	source  source        // of the last session; nil before the first
@@ -67,7 +68,7 @@ type replica struct {
 
 func (r *replica) init(cfg *config.Config, l *lookup) {
 	r.on, r.decided = cfg.AppPasswords.Lookup == "replica", make(chan struct{})
-	r.pause, r.poll, r.list = proofPause, pollPause, leastListPause
+	r.pause, r.poll, r.list, r.page = proofPause, pollPause, leastListPause, pageSize
 	for i, b := range l.bases {
 		inner := slices.ContainsFunc(l.bases[:i], func(o wire.DN) bool { return b.HasSuffix(o) }) ||
 			slices.ContainsFunc(l.bases[i+1:], func(o wire.DN) bool { return b.HasSuffix(o) && o.Key() != b.Key() })

@@ -49,6 +49,7 @@ type hinter struct {
 	hints   chan struct{} // calls for a look
 	parents atomic.Bool   // an entry above users has changed
 	started *hintRound    // the last one; used by the session's goroutine alone
+	log     rareLog
 
 	mu    sync.Mutex // guards the fields below; no I/O under it
 	kinds []hintKind // those that the server offers
@@ -123,7 +124,7 @@ func (h *hinter) tend(l *Link) {
 	}
 }
 
-// ended ends a round.
+// ended ends a round that the server has ended.
 func (h *hinter) ended(round *hintRound, err error) {
 	h.mu.Lock()
 	ours := h.round == round
@@ -131,10 +132,10 @@ func (h *hinter) ended(round *hintRound, err error) {
 		h.round = nil
 	}
 	h.mu.Unlock()
-	if ours {
+	if ours && h.log.allow(h.up.clock.now()) {
 		h.up.log.Warn("the directory tells of no changes, they are polled", "upstream", h.link.Server(), "by", round.kind.name, "error", err)
-		h.call()
 	}
+	h.call()
 }
 
 // call calls for a look.
@@ -187,8 +188,8 @@ func (s *hintSink) Deliver(m wire.Message, final, _ bool) {
 	}
 }
 
-// Lost takes the end of the link.
-func (s *hintSink) Lost(err error) { s.hinter.ended(s.round, err) }
+// Lost takes the end of the link, with which the session ends.
+func (s *hintSink) Lost(error) {}
 
 // entry takes an entry that may have changed, or, with a Sync State control, may be gone.
 func (s *hintSink) entry(m wire.Message) {

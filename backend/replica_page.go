@@ -44,7 +44,7 @@ func (s *session) page(ctx context.Context, search *wire.SearchRequest, cookie [
 	defer cancel()
 	var controls []byte
 	if s.sv.root.offers(oidPaged) {
-		controls = wire.AppendControl(nil, oidPaged, true, pagedValue(pageSize, cookie))
+		controls = wire.AppendControl(nil, oidPaged, true, pagedValue(s.up.replica.page, cookie))
 	}
 	sink := &searchSink{done: make(chan struct{}), each: func(se wire.SearchEntry, _ []byte) error { return each(se) }}
 	r, err := s.link.searchInto(ctx, search, controls, sink)

@@ -44,7 +44,7 @@ func isState(name string) bool {
 			return true
 		}
 	}
-	return strings.EqualFold(attrFailures, name)
+	return isFailure(name)
 }
 
 // record makes a record of an entry.

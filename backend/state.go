@@ -56,30 +56,13 @@ var stateAttributes = [...]stateAttribute{
 	{name: "krbPrincipalExpiration"},
 }
 
-// stateSelection is the encoded selection of stateAttributes.
+// stateSelection is the encoded selection of stateAttributes and failureAttributes.
 func stateSelection() []byte {
 	var dst []byte
 	for _, a := range stateAttributes {
 		dst = wire.AppendStrings(dst, a.name)
 	}
-	return wire.AppendStrings(dst, attrFailures)
-}
-
-// attrFailures has a value for each failure since the last success
-// (draft-behera-ldap-password-policy 5.3.4).
-const attrFailures = "pwdFailureTime"
-
-// countFailures is how many of them still count.
-func countFailures(a wire.Attribute, interval time.Duration, now time.Time) int {
-	n := 0
-	_ = wire.EachString(a.Values, func(v []byte) bool { // checked by ValidateResponse
-		t, err := generalizedTime(string(v))
-		if err != nil || interval <= 0 || now.Sub(t) < interval {
-			n++
-		}
-		return true
-	})
-	return n
+	return wire.AppendStrings(dst, failureAttributes[:]...)
 }
 
 // stateValues are the values of stateAttributes of one entry; "" when absent.

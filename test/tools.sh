@@ -24,7 +24,11 @@ else
 	need postfix postfix
 	need /usr/lib/postfix/postfix-ldap.so postfix-ldap
 	need openssl openssl
-	need gcc gcc libc6-dev
+	need ns-slapd 389-ds-base
+	need samba samba samba-ad-dc
+	need samba-tool samba-common-bin
+	need /usr/share/samba/setup/provision.ldif samba-ad-provision
+	need "$(echo /usr/lib/*/samba/ldb/samba_dsdb.so)" samba-dsdb-modules samba-vfs-modules
 fi
 [ -n "$packages" ] || exit 0
 

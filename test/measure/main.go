@@ -41,6 +41,7 @@ var imports = map[string][]string{
 	"test/bench":       {"secrets", "wire"},
 	"test/relay":       {},
 	"test/soak":        {"secrets", "test/relay", "wire"},
+	"test/directories": {},
 }
 
 type pack struct {

@@ -149,6 +149,8 @@ type Decision struct {
 	Entry *Entry
 	// Denied is the app password that fits and is not allowed (expired, service, network); for the log only.
 	Denied *secrets.Value
+	// Selector is the public selector of a password of our shape that fits nothing, in row 11: it tells whose old password it is.
+	Selector string
 	// App is the app password that matched; nil after a passed-through bind.
 	App *secrets.Value
 	// Answer is the upstream's answer to a passed-through bind; nil otherwise.

@@ -29,6 +29,7 @@ func (a *attempt) appPassword(ctx context.Context) bool {
 		a.d.Denied = m.deniedValue
 		return a.refuse(10, denialReason(m.denied))
 	case p.shape == secrets.Ours:
+		a.d.Selector = p.selector
 		return a.refuse(11, ReasonNoAppPassword)
 	}
 	// The shape with a code behind it is an app password too, where no code is asked for.

@@ -25,7 +25,10 @@
 // stands where it is used.
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"path/filepath"
+)
 
 // Config is the whole file.
 type Config struct {
@@ -53,6 +56,10 @@ type Config struct {
 	AppPasswords AppPasswords `yaml:"app_passwords"`
 	// Fallback is what becomes of a password that is no app password.
 	Fallback Fallback `yaml:"fallback"`
+	// History is the record of who used which app password when, from where.
+	History History `yaml:"history"`
+	// StateDir is the directory for what appbind keeps; appbind alone may enter it (mode 0700), and it is not made by appbind.
+	StateDir string `yaml:"state_dir" is:"path"`
 	// Limits bound what one client, and all together, may use.
 	Limits Limits `yaml:"limits"`
 	// Log is the form and the level of the log.
@@ -212,6 +219,26 @@ type Fallback struct {
 	Window Duration `yaml:"window" range:"1s..30d"`
 	// MaxFailures is how many distinct wrong passwords are passed through before the directory is spared: auto (from its lock-out policy), or a number; 0 is off.
 	MaxFailures string `yaml:"max_failures" oneof:"auto" range:"0..1000000"`
+}
+
+// History is the record of who used which app password when, from where.
+type History struct {
+	// Store is sqlite (default: a file) or none.
+	Store string `yaml:"store" oneof:"sqlite,none"`
+	// Path is the file of SQLite; empty: history.db in state_dir. It is made when it is missing, for appbind alone (mode 0600).
+	Path string `yaml:"path" is:"path"`
+	// Retention is how long uses and failures are kept, with their addresses; default 90d.
+	Retention Duration `yaml:"retention" range:"1d..3650d"`
+	// Coalesce is the interval in which uses of one app password by one service from one address are one row; default 1m.
+	Coalesce Duration `yaml:"coalesce" range:"1m..24h"`
+}
+
+// HistoryFile is the file of the history in SQLite.
+func (c *Config) HistoryFile() string {
+	if c.History.Path != "" {
+		return c.History.Path
+	}
+	return filepath.Join(c.StateDir, "history.db")
 }
 
 // Limits bound what clients may use.

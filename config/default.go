@@ -41,6 +41,12 @@ func Default() *Config {
 			Window:      Duration(15 * time.Minute),
 			MaxFailures: "auto",
 		},
+		History: History{
+			Store:     "sqlite",
+			Retention: Duration(90 * day),
+			Coalesce:  Duration(time.Minute),
+		},
+		StateDir: "/var/lib/appbind",
 		Limits: Limits{
 			Connections:           10000,
 			ConnectionsPerAddress: 1000,

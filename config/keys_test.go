@@ -90,6 +90,10 @@ func TestKeys(t *testing.T) {
 		{with("fallback: {max_failures: 0}"), ""},
 		{with("fallback: {max_failures: off}"), "4: fallback.max_failures: must be auto, or a number from 0 to 1000000"},
 		{with("fallback: {max_failures: -1}"), "4: fallback.max_failures: must be auto, or a number from 0 to 1000000"},
+		{with("history: {retention: 1d, coalesce: 24h}"), ""},
+		{with("history: {retention: 23h}"), "4: history.retention: must be from 1d to 3650d"},
+		{with("history: {coalesce: 59s}"), "4: history.coalesce: must be from 1m to 24h"},
+		{with("history: {store: mysql}"), "4: history.store: must be sqlite or none"},
 		// texts by kind
 		{with("app_passwords: {lookup: cached}"), "4: app_passwords.lookup: must be live or replica"},
 		{with("app_passwords: {algorithm: argon}"), "4: app_passwords.algorithm: must be sha256, bcrypt, argon2i or argon2id"},

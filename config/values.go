@@ -144,9 +144,12 @@ func (d *decoder) setText(path, text string, target *string, tag reflect.StructT
 		return reason
 	}
 	switch kind := tag.Get("is"); kind {
-	case "file", "secretfile", "passwordfile":
+	case "path", "file", "secretfile", "passwordfile":
 		if !filepath.IsAbs(text) {
 			text = filepath.Join(d.dir, text)
+		}
+		if kind == "path" { // need not exist
+			break
 		}
 		d.named = append(d.named, namedFile{key: path, name: text, kind: kind})
 	}
@@ -196,7 +199,7 @@ var (
 // checkText checks a text by its kind, the tag "is". The reason begins with "must be" or stands for itself.
 func checkText(kind, text string) string {
 	switch kind {
-	case "", "file", "secretfile", "passwordfile":
+	case "", "path", "file", "secretfile", "passwordfile":
 	case "dn":
 		if dn, err := wire.ParseDN(text); err != nil || len(dn) == 0 {
 			return "must be a DN such as ou=people,dc=example,dc=org"

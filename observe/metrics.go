@@ -7,6 +7,7 @@ import (
 
 	"appbind/auth"
 	"appbind/backend"
+	"appbind/history"
 	"appbind/proxy"
 )
 
@@ -73,14 +74,23 @@ var (
 		"Unusable values of the secrets attribute that were skipped, each time; the log names them.")
 	memoryEntries = desc("gauge", "appbind_memory_entries",
 		"Entries in memory: verified (passwords known to fit a value), misses (known to fit none), parsed (values), reported (unusable values that were logged), codes_used, codes_wrong (one-time codes), guesses, failures (accounts), absent (names without an entry).", "memory")
+	historyUp = desc("gauge", "appbind_history_up",
+		"1 if the history's store took what was last written, 0 if it did not; logins do not depend on it. Absent where no history is kept.")
+	historyPending = desc("gauge", "appbind_history_pending_rows",
+		"Rows of the history that wait to be written, for some seconds where all is well.")
+	historyWritten = desc("counter", "appbind_history_events_written_total",
+		"Users' binds that are in the history.")
+	historyDropped = desc("counter", "appbind_history_events_dropped_total",
+		"Users' binds that are missing in the history: queue, memory (no room while the store does not answer), refused (by the store), stopped (not written before the end).", "reason")
 	panics = desc("counter", "appbind_panics_total",
-		"Bugs of appbind that were contained, each in the connection that it struck; the log has the stack.")
+		"Bugs of appbind that were contained, each in the connection that it struck, or in the history; the log has the stack.")
 	buildInfo = desc("gauge", "appbind_build_info",
 		"Always 1; the labels tell the version.", "version", "goversion")
 
 	metrics = []*described{binds, bindDuration, operationDuration, refusals, connections, accepted, refused, stalled,
 		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
-		hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries, panics, buildInfo}
+		hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
+		historyUp, historyPending, historyWritten, historyDropped, panics, buildInfo}
 )
 
 // Metrics lists the metrics of appbind's own. Those of Go (go_) and of the process (process_) come besides.
@@ -116,6 +126,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		total += st.Panics
 	}
 	to.auth(c.Auth())
+	if st, ok := c.History(); ok {
+		to.history(st)
+		total += st.Panics
+	}
 	to.put(panics, float64(total))
 }
 
@@ -189,5 +203,18 @@ func (s sink) auth(st auth.Stats) {
 	s.put(unusable, float64(st.Unusable))
 	for _, m := range st.MemoryCounts {
 		s.put(memoryEntries, float64(m.N), m.Name)
+	}
+}
+
+func (s sink) history(st history.Stats) {
+	up := 0.0
+	if st.Up {
+		up = 1
+	}
+	s.put(historyUp, up)
+	s.put(historyPending, float64(st.Pending))
+	s.put(historyWritten, float64(st.Written))
+	for reason, n := range st.Dropped {
+		s.put(historyDropped, float64(n), reason)
 	}
 }

@@ -44,6 +44,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/history"
 	"appbind/proxy"
 )
 
@@ -62,6 +63,7 @@ type Source struct {
 	Proxy    func() (proxy.Stats, bool)
 	Upstream func() (backend.Stats, bool)
 	Auth     func() auth.Stats
+	History  func() (history.Stats, bool)
 	// Ready is nil when clients are served and the upstream answers. The text of
 	// the error is shown to whoever asks.
 	Ready func(ctx context.Context) error

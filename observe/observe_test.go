@@ -18,6 +18,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/history"
 	"appbind/proxy"
 )
 
@@ -42,6 +43,9 @@ func sourceOf(ready func(context.Context) error) Source {
 		Upstream: func() (backend.Stats, bool) {
 			return backend.Stats{Panics: 2, Servers: []backend.ServerStats{{Name: "ldap://a:389", Up: true,
 				Links: map[string]int64{"idle": 1}, Requests: one}}}, true
+		},
+		History: func() (history.Stats, bool) {
+			return history.Stats{Written: 8, Pending: 9, Up: true, Dropped: map[string]uint64{"queue": 1}}, true
 		},
 		Ready: ready,
 	}

@@ -52,6 +52,9 @@ func (c *conn) bind(m wire.Message) (*refusal, error) {
 	outcome, reason, _ := bindEnd(&d, unsupported)
 	c.srv.counts.bind(c.lis.counts, outcome, reason, request.Client.Service, took)
 	c.logBind(&request, &d, up, unsupported, ended, took)
+	if st.History != nil && !unsupported {
+		c.noteBind(st.History, &request, &d, ended)
+	}
 	if unsupported {
 		// Decided here, where the control is not known (RFC 4511 4.1.11).
 		up.release()

@@ -74,6 +74,8 @@ type Core struct {
 	Config   *config.Config
 	Verifier *auth.Verifier
 	Upstream *backend.Upstream
+	// History takes note of users' binds; nil: nobody does.
+	History History
 }
 
 // Server serves clients. Make it with New.

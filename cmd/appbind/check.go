@@ -74,6 +74,7 @@ func (o *checkOptions) run(ctx context.Context, s streams) error {
 	defer core.Upstream.Close()
 	c := &check{out: s.out, cfg: cfg, up: core.Upstream}
 	c.ok("configuration", "%s", o.file)
+	c.history(ctx)
 	c.servers(ctx)
 	if !c.failed {
 		c.directory(ctx, o.user, string(password))

@@ -29,6 +29,7 @@ users:
   name_filter: (|(uid=%%s)(mail=%%s))
 service_accounts: ["cn=dovecot,ou=services,dc=example,dc=org"]
 passthrough: ["cn=admin,dc=example,dc=org"]
+state_dir: .
 `
 
 func demoCommand(s streams) *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"appbind/backend"
 	"appbind/backend/embedded"
 	"appbind/config"
+	"appbind/history"
 	"appbind/observe"
 	"appbind/proxy"
 )
@@ -22,15 +23,17 @@ import (
 // house is what outlives one configuration: the log, the memory of the
 // decision, the embedded directory, and upstreams that still have clients.
 type house struct {
-	log       *slog.Logger
-	lines     *logWriter // what log writes to
-	level     *slog.LevelVar
-	memory    *auth.Memory
-	directory *embedded.Directory // nil where the upstream is not embedded
-	file      string              // what directory was loaded from
-	endpoint  *observe.Endpoint   // metrics and health
-	serving   atomic.Pointer[served]
-	retired   sync.WaitGroup // one for each upstream of an earlier configuration
+	log           *slog.Logger
+	lines         *logWriter // what log writes to
+	level         *slog.LevelVar
+	memory        *auth.Memory
+	directory     *embedded.Directory // nil where the upstream is not embedded
+	file          string              // what directory was loaded from
+	endpoint      *observe.Endpoint   // metrics and health
+	serving       atomic.Pointer[served]
+	recording     atomic.Pointer[recording]
+	historyCounts history.Counts
+	retired       sync.WaitGroup // one for each upstream of an earlier configuration
 }
 
 // served is what serves clients at the moment.
@@ -107,10 +110,10 @@ func inClear(up config.Upstream) (list []config.URL) {
 	return list
 }
 
-// retire closes the upstream of an earlier configuration when the last client
+// retire closes the upstream, and the history if it was replaced, of an earlier configuration when the last client
 // that uses it has left. What has begun with that configuration may yet ask it,
 // and does so within bind_timeout; closed before, it would fail what works.
-func (h *house) retire(ctx context.Context, old proxy.Core) {
+func (h *house) retire(ctx context.Context, old proxy.Core, oldHistory *recording) {
 	h.retired.Go(func() {
 		timer := time.NewTimer(time.Duration(old.Config.Upstream.BindTimeout))
 		defer timer.Stop()
@@ -119,6 +122,7 @@ func (h *house) retire(ctx context.Context, old proxy.Core) {
 		case <-ctx.Done():
 		}
 		old.Upstream.Close()
+		oldHistory.end()
 	})
 }
 

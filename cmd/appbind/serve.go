@@ -54,10 +54,13 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 	if err != nil {
 		return err
 	}
+	h.keep(h.record(cfg))
+	core = noted(core, h.recording.Load())
 	server := proxy.New(core, h.log)
 	h.serving.Store(&served{server, core.Upstream})
 	if err := server.Start(); err != nil {
 		core.Upstream.Close()
+		h.recording.Load().end()
 		return err
 	}
 	h.log.Info("ready", "version", buildVersion(), "config", cfg.File)
@@ -81,6 +84,7 @@ func (h *house) stop(ctx context.Context, server *proxy.Server, core proxy.Core)
 	defer cancel()
 	err := server.Shutdown(drain)
 	core.Upstream.Close()
+	h.recording.Load().end() // after the last client
 	h.log.Info("stopped")
 	return err
 }
@@ -116,16 +120,19 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		h.endpoint.Discard(metrics)
 		return old
 	}
+	recording := h.record(cfg)
+	core = noted(core, recording)
 	if err := server.Reload(core); err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
+		h.drop(recording)
 		core.Upstream.Close()
 		return old
 	}
 	h.serving.Store(&served{server, core.Upstream})
 	h.endpoint.Use(metrics)
 	h.setLevel(cfg.Log)
-	h.retire(ctx, old)
+	h.retire(ctx, old, h.keep(recording))
 	h.log.Info("configuration reloaded", "config", cfg.File)
 	return core
 }

@@ -59,7 +59,8 @@ func (h *house) source() observe.Source {
 			}
 			return st, false
 		},
-		Ready: h.ready,
+		History: h.historyStats,
+		Ready:   h.ready,
 	}
 }
 

@@ -87,6 +87,7 @@ users:
   enabled_filter: (!(employeeType=disabled))
 service_accounts: ["%s"]
 passthrough: ["%s"]
+state_dir: .
 %s`, listeners, s.uri(), serviceDN, servicePW, people, mailDN, adminDN, more)
 }
 

@@ -1,0 +1,84 @@
+package history
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+var sqliteDialect = &dialect{
+	words:     strings.NewReplacer("{id}", "INTEGER PRIMARY KEY"),
+	hasSchema: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'history_schema'",
+	refuses: func(err error) bool {
+		e, ok := errors.AsType[*sqlite.Error](err)
+		if !ok {
+			return false
+		}
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE:
+			return true
+		}
+		return false
+	},
+}
+
+// sqliteOptions: the write-ahead log lets people read while appbind writes; NORMAL loses nothing when the
+// process is killed, and at most the last writes when the machine is; what was deleted is overwritten.
+const sqliteOptions = "mode=rw&_txlock=immediate&_defensive=1&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
+	"&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=secure_delete(FAST)&_pragma=trusted_schema(0)"
+
+// openSQLite opens the file, which nobody else may read.
+func openSQLite(file string, make bool) (*Store, error) {
+	if make {
+		if err := makeFile(file); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Stat(file); err != nil {
+		return nil, err
+	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	name := (&url.URL{Scheme: "file", Path: path, RawQuery: sqliteOptions}).String()
+	db, err := sql.Open("sqlite", name)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{db: db, dialect: sqliteDialect}, nil
+}
+
+// makeFile makes the file where it is missing. An existing one is not opened: to close it again would
+// take away the locks that another connection of this process holds on it (POSIX).
+func makeFile(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", file)
+	case err == nil && info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("%s is open to group or others (mode %04o); run: chmod 600 %s", file, info.Mode().Perm(), file)
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another instance was faster
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the directory %s does not exist; make it for appbind alone (mode 0700), or set state_dir", filepath.Dir(file))
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

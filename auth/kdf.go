@@ -182,6 +182,8 @@ func (s *slots) dispatch() {
 // hashing computes slow hashes, equal ones (the same value and password) once.
 type hashing struct {
 	slots    *slots
+	verified *fitSet
+	now      func() time.Time
 	computed atomic.Uint64
 
 	mu      sync.Mutex         // guards flights
@@ -195,8 +197,8 @@ type flight struct {
 	err  error
 }
 
-func newHashing() *hashing {
-	return &hashing{slots: newSlots(), flights: make(map[digest]*flight)}
+func newHashing(verified *fitSet, now func() time.Time) *hashing {
+	return &hashing{slots: newSlots(), verified: verified, now: now, flights: make(map[digest]*flight)}
 }
 
 // fits verifies the password against a slow value. id stands for both. Any error means that
@@ -239,6 +241,10 @@ func (h *hashing) compute(ctx context.Context, entry string, id digest, f *fligh
 		h.mu.Unlock()
 		close(f.done)
 	}()
+	if h.verified.has(id, h.now()) { // since whoever asks has looked: the flight before this one
+		f.fits, f.err = true, nil
+		return
+	}
 	memory, _ := v.Cost()
 	if err := h.slots.acquire(ctx, entry, memory); err != nil {
 		f.err = fmt.Errorf("waiting to hash: %w", err)
@@ -246,5 +252,7 @@ func (h *hashing) compute(ctx context.Context, entry string, id digest, f *fligh
 	}
 	defer h.slots.release(entry, memory)
 	h.computed.Add(1)
-	f.fits, f.err = v.Verify(password), nil
+	if f.fits, f.err = v.Verify(password), nil; f.fits {
+		h.verified.add(id, h.now()) // before the flight ends, so that nobody computes it again
+	}
 }

@@ -166,7 +166,7 @@ func TestHashingBusy(t *testing.T) {
 	s.user("alice", aliceMain, value)
 	slots.wait = time.Minute
 	a := attempt{Verifier: s.v, bind: request("alice", "x"), d: Decision{Entry: s.entries["alice"]}}
-	a.parseValues()
+	a.reviewValues()
 	if !a.appPassword(ctx) || a.d.Kind != Busy || !errors.Is(a.d.Err, errTest) {
 		t.Errorf("context: kind %d, %v", a.d.Kind, a.d.Err)
 	}
@@ -180,7 +180,7 @@ func TestHashingBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	a = attempt{Verifier: s.v, bind: request("bob", "third$"+s.code(t)), d: Decision{Entry: s.entries["bob"]}}
-	a.parseValues()
+	a.reviewValues()
 	if !a.isAppPassword(ctx, []byte("third")) || a.d.Kind != Busy || a.d.Row != 13 {
 		t.Errorf("with a code: row %d, kind %d, %v", a.d.Row, a.d.Kind, a.d.Err)
 	}
@@ -222,7 +222,7 @@ func TestSharedHash(t *testing.T) {
 // TestFlightTakenOver: when the bind that computes a hash is called off, another one computes it.
 func TestFlightTakenOver(t *testing.T) {
 	t.Parallel()
-	h := newHashing()
+	h := newHashing(newFitSet(100, time.Hour), time.Now)
 	h.slots = queuedSlots(1, 100)
 	if err := h.slots.acquire(context.Background(), "somebody", 0); err != nil {
 		t.Fatal(err)

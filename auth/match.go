@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ func (a *attempt) allows(v *secrets.Value) error {
 	return v.Allows(a.mem.now(), a.bind.Client.Service, a.bind.Client.Addr)
 }
 
+// idMark is before the selector in every value that has one.
+const idMark = ";id="
+
 // match tries the values that the password can be for: those with its selector; if there are none, or
 // it has none, those without. The error says that this could not be found out now.
 func (a *attempt) match(ctx context.Context, p presented) (m matched, err error) {
@@ -94,7 +98,13 @@ func (a *attempt) match(ctx context.Context, p presented) (m matched, err error)
 		return a.matchUnselected(ctx, p.text, a.mem.guesses)
 	}
 	selected := false
-	for _, v := range a.values {
+	var room [32]byte
+	mark := append(append(room[:0], idMark...), p.selector...)
+	for _, raw := range a.d.Entry.Values {
+		if !bytes.Contains(raw, mark) { // most values need no further look
+			continue
+		}
+		v := a.mem.parsed.parse(raw)
 		if v.Kind != secrets.App || v.ID != p.selector {
 			continue
 		}
@@ -174,15 +184,31 @@ func (a *attempt) tryEach(ctx context.Context, m matched, values []*secrets.Valu
 // whose attribute has no equality rule from returning two equal values.
 func (a *attempt) unselected() []*secrets.Value {
 	var list []*secrets.Value
-	for _, v := range a.values {
-		if v.Kind == secrets.App && v.ID == "" && a.usable(v) && !slices.Contains(list, v) {
+	for _, raw := range a.d.Entry.Values {
+		if !mayBeUnselected(raw) {
+			continue
+		}
+		v := a.mem.parsed.parse(raw)
+		known := slices.ContainsFunc(list, func(o *secrets.Value) bool { return o.Raw == v.Raw })
+		if v.Kind == secrets.App && v.ID == "" && !known && a.usable(v) {
 			if list == nil {
-				list = make([]*secrets.Value, 0, len(a.values))
+				list = make([]*secrets.Value, 0, len(a.d.Entry.Values))
 			}
 			list = append(list, v)
 		}
 	}
 	return list
+}
+
+// mayBeUnselected tells without parsing what is no usable app password without a selector: with the
+// mark in its NAME, a value has a selector or is malformed.
+func mayBeUnselected(raw []byte) bool {
+	rest, app := bytes.CutPrefix(raw, []byte(appPrefix))
+	if !app {
+		return false
+	}
+	name, _, _ := bytes.Cut(rest, []byte("$"))
+	return !bytes.Contains(name, []byte(idMark))
 }
 
 // usable says whether a value can be verified at all. One that needs more memory than hashing may take is
@@ -221,9 +247,7 @@ func (a *attempt) fits(ctx context.Context, v *secrets.Value, password []byte) (
 	switch {
 	case err != nil:
 		return false, err
-	case fits:
-		a.mem.verified.add(id, a.mem.now())
-	case v.ID != "":
+	case !fits && v.ID != "":
 		a.mem.misses.add(a.mem.digest(useMisses, a.d.Entry.Key, password, v), a.mem.now())
 	}
 	return fits, nil

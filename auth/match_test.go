@@ -1,8 +1,10 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -239,4 +241,43 @@ func TestHashMemory(t *testing.T) {
 	s.cfg.AppPasswords.HashMemory = 0 // the default
 	s.v = New(s.cfg, s.upstream, s.mem, discard())
 	s.expect(t, "room", s.bind("alice", "legacy password"), 10, Accepted, ReasonAppPassword)
+}
+
+// TestUnparsedValues: what is passed over without parsing is what parsing would have passed over, for values
+// made of the parts that matter, in any order.
+func TestUnparsedValues(t *testing.T) {
+	t.Parallel()
+	parts := []string{"$app$", "$", ";", "=", ";id=", "id=", "w1nd", "W1ND", "phone", "%3B", "exp=20990101000000Z", "svc=imap", "x-a=b", " ",
+		"{SSHA256}", ssha("secret")[len("{SSHA256}"):], ssha("secret"), "otpauth://", "$2a$"}
+	random := rand.New(rand.NewPCG(1, 2))
+	usable, selected := 0, 0
+	for range 200000 {
+		raw := []byte(appPrefix)
+		if random.IntN(20) == 0 {
+			raw = nil
+		}
+		for range random.IntN(9) {
+			raw = append(raw, parts[random.IntN(len(parts))]...)
+		}
+		if random.IntN(2) == 0 {
+			raw = append(append(raw, '$'), ssha("secret")...)
+		}
+		v := secrets.Parse(raw)
+		if v.Kind == secrets.App && v.ID == "" && v.Err == nil {
+			if usable++; !mayBeUnselected(raw) {
+				t.Fatalf("%q has no selector and is passed over", raw)
+			}
+		}
+		if v.Kind == secrets.App && v.ID != "" {
+			if selected++; !bytes.Contains(raw, []byte(idMark+v.ID)) {
+				t.Fatalf("%q has the selector %q and is passed over", raw, v.ID)
+			}
+		}
+		if totp := v.Kind == secrets.TOTP || v.Kind == secrets.Foreign && hasPrefixFold(v.Raw, otpauthPrefix); totp != hasPrefixFold(raw, otpauthPrefix) {
+			t.Fatalf("%q is taken for a second factor, or is not", raw)
+		}
+	}
+	if usable < 1000 || selected < 100 {
+		t.Errorf("%d usable without a selector, %d with one: too few to tell", usable, selected)
+	}
 }

@@ -20,6 +20,7 @@ const (
 	maxVerified = 1 << 16 // passwords known to fit a value
 	maxMisses   = 1 << 16 // passwords known to fit none of the values
 	maxParsed   = 1 << 15 // values kept in parsed form
+	maxFlawless = 1 << 16 // entries whose values are all usable
 	maxReported = 1 << 12 // unusable values that were logged
 	maxClaims   = 1 << 18 // one-time codes used
 	maxTrying   = 1 << 16 // entries that are being guessed at
@@ -51,7 +52,7 @@ const (
 // What is forgotten when a table is full costs work, never safety:
 //
 //	verified, misses   a hash is computed again
-//	parsed             a value is parsed again
+//	parsed, flawless   a value is parsed again
 //	reported           not logged (still counted) until an hour has made room
 //	one-time codes     a new code is answered "busy": a used one is never forgotten in its time
 //	guesses            a new entry is answered "busy", likewise
@@ -63,6 +64,7 @@ type Memory struct {
 
 	hashers  sync.Pool // of *hasher
 	parsed   parseCache
+	flawless flawless
 	verified *fitSet
 	misses   *fitSet
 	hashing  *hashing
@@ -91,7 +93,6 @@ func NewMemory(now func() time.Time) *Memory {
 		now:       now,
 		verified:  newFitSet(maxVerified, rememberFor),
 		misses:    newFitSet(maxMisses, rememberFor),
-		hashing:   newHashing(),
 		guesses:   newThrottle(maxGuesses, guessWindow, maxTrying),
 		generated: newThrottle(maxGuesses, guessWindow, maxTrying),
 		codes:     newThrottle(maxCodes, codeWindow, maxTrying),
@@ -100,8 +101,10 @@ func NewMemory(now func() time.Time) *Memory {
 		absent:    newFailures(maxAbsent),
 		reported:  make(map[digest]time.Time),
 	}
+	m.hashing = newHashing(m.verified, now)
 	m.hashers.New = func() any { return &hasher{mac: hmac.New(sha256.New, key)} }
 	m.parsed.init(maxParsed)
+	m.flawless.init(maxFlawless)
 	return m
 }
 
@@ -270,6 +273,58 @@ func (c *claims) release(d digest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.used, d)
+}
+
+// flawless remembers lists of values in which none is unusable. It only spares looking for
+// those that are, to report them: whether a value is usable is always found out by parsing it.
+type flawless struct {
+	seed   maphash.Seed
+	max    int // per shard
+	shards [16]flawlessShard
+}
+
+type flawlessShard struct {
+	mu   sync.Mutex           // guards seen
+	seen map[uint64]time.Time // when a list was parsed
+}
+
+func (f *flawless) init(max int) {
+	f.seed, f.max = maphash.MakeSeed(), max/len(f.shards)
+	for i := range f.shards {
+		f.shards[i].seen = make(map[uint64]time.Time)
+	}
+}
+
+// id stands for a list of values in their order.
+func (f *flawless) id(values [][]byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(f.seed)
+	for _, v := range values {
+		_, _ = h.Write(v) // never fails
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+func (f *flawless) has(id uint64, now time.Time) bool {
+	shard := &f.shards[id%16]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	at, found := shard.seen[id]
+	return found && now.Sub(at) < reportEvery
+}
+
+func (f *flawless) add(id uint64, now time.Time) {
+	shard := &f.shards[id%16]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if len(shard.seen) >= f.max {
+		for victim := range shard.seen { // any one: it costs parsing
+			delete(shard.seen, victim)
+			break
+		}
+	}
+	shard.seen[id] = now
 }
 
 // parseCache keeps values in parsed form by their exact bytes.

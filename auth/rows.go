@@ -142,7 +142,7 @@ func (a *attempt) notEligible(ctx context.Context) bool {
 
 // storedSecret is row 9: what is stored is not a password, here or upstream.
 func (a *attempt) storedSecret(context.Context) bool {
-	a.parseValues()
+	a.reviewValues()
 	return a.showsStored() && a.refuse(9, ReasonStoredSecret)
 }
 
@@ -178,17 +178,26 @@ func (a *attempt) isStored(password []byte) bool {
 	return equal == 1
 }
 
-// parseValues parses the entry's values. Those that are unusable are reported and stay in the list, since a
-// malformed otpauth value decides row 12.
-func (a *attempt) parseValues() {
-	e := a.d.Entry
-	a.values = make([]*secrets.Value, len(e.Values))
-	for i, raw := range e.Values {
-		v := a.mem.parsed.parse(raw)
-		a.values[i] = v
-		if v.Err != nil {
+// reviewValues reports those of the entry's values that are unusable. A list in which there was none is not
+// parsed again for as long: only the values that the password can be for are, see match.
+func (a *attempt) reviewValues() {
+	e, now := a.d.Entry, a.mem.now()
+	if len(e.Values) == 0 {
+		return
+	}
+	id := a.mem.flawless.id(e.Values)
+	if a.mem.flawless.has(id, now) {
+		return
+	}
+	usable := true
+	for _, raw := range e.Values {
+		if v := secrets.Parse(raw); v.Err != nil {
+			usable = false
 			a.reportUnusable(v, v.Err)
 		}
+	}
+	if usable {
+		a.mem.flawless.add(id, now)
 	}
 }
 

@@ -31,6 +31,7 @@ func (m *Memory) Stats() Stats {
 		{"verified", m.verified.size()},
 		{"misses", m.misses.size()},
 		{"parsed", m.parsed.size()},
+		{"flawless", m.flawless.size()},
 		{"reported", reported},
 		{"codes_used", m.claims.size()},
 		{"guesses", m.guesses.size() + m.generated.size()},
@@ -39,6 +40,15 @@ func (m *Memory) Stats() Stats {
 		{"absent", m.absent.size()},
 	}
 	return st
+}
+
+func (f *flawless) size() (n int) {
+	for i := range f.shards {
+		f.shards[i].mu.Lock()
+		n += len(f.shards[i].seen)
+		f.shards[i].mu.Unlock()
+	}
+	return n
 }
 
 func (s *fitSet) size() (n int) {

@@ -45,6 +45,7 @@ func TestStats(t *testing.T) {
 	m.verified.add(digest{2}, now)
 	m.misses.add(digest{1}, now)
 	m.parsed.parse([]byte("$app$a$b"))
+	m.flawless.add(1, now)
 	_ = m.guesses.take("a", now)
 	_ = m.generated.take("a", now)
 	_ = m.codes.take("a", now)
@@ -54,7 +55,7 @@ func TestStats(t *testing.T) {
 	m.unusable.Add(7)
 	m.hashing.computed.Add(8)
 	st := m.Stats()
-	want := map[string]int{"verified": 2, "misses": 1, "parsed": 1, "guesses": 2, "codes_wrong": 1, "codes_used": 1}
+	want := map[string]int{"verified": 2, "misses": 1, "parsed": 1, "flawless": 1, "guesses": 2, "codes_wrong": 1, "codes_used": 1}
 	for _, c := range st.MemoryCounts {
 		if c.N != want[c.Name] {
 			t.Errorf("%s: %d, want %d", c.Name, c.N, want[c.Name])

@@ -56,11 +56,14 @@ func (a *attempt) oneTimeCode(ctx context.Context) bool {
 // enrolled are the usable otpauth values. One that is not, or whose prefix is spelled in another case, is a second
 // factor that was meant: ignoring it would take the user's second factor away.
 func (a *attempt) enrolled() (list []*secrets.Value, malformed bool) {
-	for _, v := range a.values {
-		switch {
+	for _, raw := range a.d.Entry.Values {
+		if !hasPrefixFold(raw, otpauthPrefix) {
+			continue
+		}
+		switch v := a.mem.parsed.parse(raw); {
 		case v.Kind == secrets.TOTP && v.Err == nil:
 			list = append(list, v)
-		case v.Kind == secrets.TOTP, v.Kind == secrets.Foreign && hasPrefixFold(v.Raw, otpauthPrefix):
+		default:
 			malformed = true
 		}
 	}

@@ -113,12 +113,11 @@ type attempt struct {
 	up   Binder
 	d    Decision
 
-	values   []*secrets.Value // of the entry
-	totp     string           // fallback.totp as it holds here
-	password []byte           // the main password of rows 14 and 15: REST where a code was split off
-	code     digest           // the one-time code to claim before forwarding; zero: none
-	guesses  int              // taken from the limit on guesses by this bind
-	ticket   *ticket          // of row 14, for row 15
+	totp     string  // fallback.totp as it holds here
+	password []byte  // the main password of rows 14 and 15: REST where a code was split off
+	code     digest  // the one-time code to claim before forwarding; zero: none
+	guesses  int     // taken from the limit on guesses by this bind
+	ticket   *ticket // of row 14, for row 15
 }
 
 // Verify decides one bind by the decision table. It returns within the deadline of ctx, calls

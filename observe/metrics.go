@@ -73,7 +73,7 @@ var (
 	unusable = desc("counter", "appbind_unusable_values_total",
 		"Unusable values of the secrets attribute that were skipped, each time; the log names them.")
 	memoryEntries = desc("gauge", "appbind_memory_entries",
-		"Entries in memory: verified (passwords known to fit a value), misses (known to fit none), parsed (values), reported (unusable values that were logged), codes_used, codes_wrong (one-time codes), guesses, failures (accounts), absent (names without an entry).", "memory")
+		"Entries in memory: verified (passwords known to fit a value), misses (known to fit none), parsed (values), flawless (entries whose values are all usable), reported (unusable values that were logged), codes_used, codes_wrong (one-time codes), guesses, failures (accounts), absent (names without an entry).", "memory")
 	historyUp = desc("gauge", "appbind_history_up",
 		"1 if the history's store took what was last written, 0 if it did not; logins do not depend on it. Absent where no history is kept.")
 	historyPending = desc("gauge", "appbind_history_pending_rows",

@@ -33,14 +33,17 @@
 //
 // # Security
 //
+// In an outage (see Outages) rows 5 to 11 decide by the last copy of the entry, which is marked Stale, and row 4 by the
+// password that the upstream took last. Both can only accept: anything else is Unavailable.
+//
 // InvalidCredentials means "verified: does not fit". Whatever prevents verifying is Busy (our
 // own lack of room: hashing, guesses, one-time codes) or Unavailable, since mail clients throw a saved
-// password away on the first. Accepted is set in two places: where a named value matched, and where the upstream
-// answered 0.
+// password away on the first. Accepted is set where a named value matched, and where the upstream
+// answered 0; in an outage also where it had answered 0 to a service account's password before.
 //
 // A name is what the upstream's entry says it is. Every counter and memory is keyed by Entry.Key, so that
 // another spelling is not another account. The password goes upstream at most
-// once per bind, never for an app password, a stored value or a password known to fail.
+// once per bind, never for an app password, a stored value, a password known to fail, or by the name that an old copy has.
 //
 // A one-time code is claimed at the moment at which the password is forwarded: exactly one of any
 // number of parallel binds gets it. What rows 9 to 14 refuse does not use it up, and learns nothing by
@@ -155,6 +158,9 @@ type Decision struct {
 	App *secrets.Value
 	// Answer is the upstream's answer to a passed-through bind; nil otherwise.
 	Answer *Answer
+	// Until is set where a service account was accepted in an outage, without an answer of the upstream: for so long
+	// at most it may be served from memory.
+	Until time.Time
 }
 
 // Entry is what a lookup found.
@@ -174,6 +180,9 @@ type Entry struct {
 	// Copied says that the entry comes from a copy, is shared, and must not be changed. Its State may be older than that
 	// of the directory, which need not tell of locks that it sets itself; Directory.State reads it.
 	Copied bool
+	// Stale says that the entry comes from a copy that is not current, since no server answers. It may accept an app
+	// password, and nothing else: what does not fit it may fit the directory.
+	Stale bool
 }
 
 // State is an entry's password and lock state at one moment.

@@ -25,6 +25,9 @@ func (a *attempt) appPassword(ctx context.Context) bool {
 		return a.fail(10, Busy, ReasonHashing, err)
 	case m.value != nil:
 		a.d.DN, a.d.App = a.d.Entry.DN, m.value
+		if a.d.Entry.Stale {
+			return a.decide(10, Accepted, ReasonAppPasswordStale)
+		}
 		return a.decide(10, Accepted, ReasonAppPassword)
 	case m.denied != nil:
 		a.d.Denied = m.deniedValue

@@ -58,6 +58,7 @@ const (
 //	guesses            a new entry is answered "busy", likewise
 //	failures           an account that holds no failures goes first; else the longest unused, which
 //	                   may then fail upstream once more per password
+//	services           a service account is not served in an outage
 //	absent names       their passwords cost a dummy bind again
 type Memory struct {
 	now func() time.Time
@@ -73,6 +74,8 @@ type Memory struct {
 	generated *throttle // the same, by passwords of the generated shape: apart, so that a revoked one leaves room for others
 	codes     *throttle
 	claims    *claims
+
+	services services // of listed service accounts, for an outage
 
 	failures *failures // of entries
 	absent   *failures // of names without an entry and of entries that may not log in
@@ -105,6 +108,7 @@ func NewMemory(now func() time.Time) *Memory {
 	m.hashers.New = func() any { return &hasher{mac: hmac.New(sha256.New, key)} }
 	m.parsed.init(maxParsed)
 	m.flawless.init(maxFlawless)
+	m.services.known = make(map[string]*service)
 	return m
 }
 
@@ -148,6 +152,7 @@ const (
 	useClaim    = 'c'
 	useReport   = 'r'
 	useAbsent   = 'a'
+	useService  = 's'
 )
 
 type hasher struct {

@@ -46,6 +46,9 @@ const (
 	ReasonLocked           = "account locked"
 	ReasonAccount          = "account not usable" // disabled, expired, must change its password ...: not the password's fault
 	ReasonUpstream         = "upstream in trouble"
+	ReasonAppPasswordStale = "app password, no server answers"
+	ReasonRemembered       = "listed account remembered, no server answers"
+	ReasonOutage           = "no server answers"
 	ReasonInternal         = "internal error"
 )
 
@@ -58,6 +61,7 @@ func Reasons() []string {
 		ReasonHashing, ReasonGuesses, ReasonNoAppPassword, ReasonMistyped, ReasonAppWithCode, ReasonFallbackDenied,
 		ReasonFallbackFilter, ReasonFilterFailed, ReasonTOTPMissing, ReasonTOTPMalformed, ReasonCodeMissing, ReasonCodeWrong,
 		ReasonCodeUsed, ReasonCodesThrottled, ReasonCodesBusy, ReasonKnownBad, ReasonBudget, ReasonMain, ReasonUpstreamRefused,
-		ReasonLocked, ReasonAccount, ReasonUpstream, ReasonInternal,
+		ReasonLocked, ReasonAccount, ReasonUpstream, ReasonAppPasswordStale, ReasonRemembered,
+		ReasonOutage, ReasonInternal,
 	}
 }

@@ -20,6 +20,8 @@ const (
 	codeInappropriateAuth   = 48
 	codeInvalidCredentials  = 49
 	codeInsufficientAccess  = 50
+	codeBusy                = 51
+	codeUnavailable         = 52
 	codeUnwilling           = 53
 )
 
@@ -36,7 +38,7 @@ func (a *attempt) sasl(ctx context.Context) bool {
 	if login == nil {
 		return a.refuse(0, ReasonExternalUnknown)
 	}
-	a.passThrough(ctx, 0, ReasonExternal, login.DN, login.Password)
+	a.serviceBind(ctx, 0, ReasonExternal, login.DN, login.Password)
 	if a.d.Kind == InvalidCredentials {
 		// The peer proved who it is; what does not fit is the password in our configuration.
 		a.fail(0, Unavailable, ReasonExternal, fmt.Errorf("the upstream refuses the configured password of %s", login.DN))
@@ -87,7 +89,7 @@ func (a *attempt) tooLong(context.Context) bool {
 // that they are equal; what goes upstream is the spelling of the configuration.
 func (a *attempt) listedAccount(ctx context.Context) bool {
 	dn := a.listed.find(a.bind.Name)
-	return dn != "" && a.passThrough(ctx, 4, ReasonListed, dn, a.bind.Password)
+	return dn != "" && a.serviceBind(ctx, 4, ReasonListed, dn, a.bind.Password)
 }
 
 // lookup is rows 5 and 6: who the name is, is the upstream's to say.
@@ -107,6 +109,8 @@ func (a *attempt) lookup(ctx context.Context) bool {
 		return a.fail(5, Unavailable, ReasonLookup, err)
 	case e == nil || e.Key == "" && e.DN != "":
 		return a.fail(5, Unavailable, ReasonInternal, errors.New("appbind: internal error: lookup without an entry or its key"))
+	case e.Stale && !(e.User && e.Eligible):
+		return a.fail(5, Unavailable, ReasonOutage, errNotCurrent)
 	case e.DN == "":
 		return a.refuseAtCost(ctx, 6, ReasonNotFound, name)
 	}

@@ -38,6 +38,7 @@ func (m *Memory) Stats() Stats {
 		{"codes_wrong", m.codes.size()},
 		{"failures", m.failures.size()},
 		{"absent", m.absent.size()},
+		{"services", m.services.size()},
 	}
 	return st
 }

@@ -43,6 +43,11 @@ type Verifier struct {
 	totpMode    string
 	window      time.Duration
 	maxFailures int // autoFailures: from the upstream's policy
+
+	// Of the outage mode: maxStale 0, there is none.
+	maxStale time.Duration
+	outages  Outages
+	services map[string]bool // the service accounts among listed, as configured
 }
 
 const autoFailures = -1
@@ -74,6 +79,13 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 	if v.window <= 0 {
 		v.window = defaultWindow
 	}
+	if o, ok := dir.(Outages); ok && cfg.AppPasswords.Lookup == "replica" {
+		v.outages, v.maxStale = o, time.Duration(cfg.AppPasswords.MaxStale)
+	}
+	v.services = make(map[string]bool)
+	for _, dn := range cfg.ServiceAccounts {
+		v.services[dn] = true
+	}
 	if n, err := strconv.Atoi(cfg.Fallback.MaxFailures); err == nil && n >= 0 {
 		v.maxFailures = n
 	}
@@ -100,6 +112,7 @@ var rows = [...]func(*attempt, context.Context) bool{
 	(*attempt).notEligible,      // 8
 	(*attempt).storedSecret,     // 9
 	(*attempt).appPassword,      // 10, 11
+	(*attempt).stale,            // 15: nobody can verify it now
 	(*attempt).fallbackDenied,   // 12
 	(*attempt).oneTimeCode,      // 12, 13
 	(*attempt).knownBadOrBudget, // 14
@@ -135,6 +148,7 @@ func (v *Verifier) Verify(ctx context.Context, b Bind, up Binder) Decision {
 			break
 		}
 	}
+	a.notVerified()
 	return a.d
 }
 

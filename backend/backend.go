@@ -115,6 +115,8 @@ type Upstream struct {
 	lookup    *lookup
 	replica   replica
 	flights   flights
+	outage    outageWatch
+	bound     func(dn string, password auth.Password, code int32) // see OnShared; nil: nobody wants to know
 	survey    atomic.Pointer[survey]
 	surveying chan struct{} // holds one token while a survey is made
 	resurvey  chan struct{} // asks the surveyor to look again

@@ -87,6 +87,8 @@ func (l *Link) Bind(ctx context.Context, dn string, password auth.Password, cont
 // was dead before anything was sent. With an answer comes the link, which
 // belongs to the caller as one from BindLink does.
 func (u *Upstream) Bind(ctx context.Context, dn string, password auth.Password, controls []byte) (*auth.Answer, *Link, error) {
+	ctx, done := u.UntilDown(ctx)
+	defer done()
 	var last error
 	for range maxTakes {
 		l, err := u.BindLink(ctx)

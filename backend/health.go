@@ -56,11 +56,16 @@ func newServer(u *Upstream, url config.URL, password []byte) *server {
 type choice struct {
 	list []*server
 	ups  int
+
+	replaced chan struct{}   // closed when another choice has taken the place of this one
+	alive    context.Context // ends when all servers are down
+	die      context.CancelFunc
 }
 
 // choose makes the choice anew. The caller holds healthMu, or is alone.
 func (u *Upstream) choose() {
-	c := &choice{}
+	before := u.choice.Load()
+	c := &choice{replaced: make(chan struct{})}
 	for _, h := range []health{up, suspect} {
 		for _, s := range u.servers {
 			if s.health == h {
@@ -71,7 +76,18 @@ func (u *Upstream) choose() {
 			c.ups = len(c.list)
 		}
 	}
+	if before != nil && before.alive.Err() == nil {
+		c.alive, c.die = before.alive, before.die
+	} else {
+		c.alive, c.die = context.WithCancel(context.Background())
+	}
+	if len(c.list) == 0 {
+		c.die()
+	}
 	u.choice.Store(c)
+	if before != nil {
+		close(before.replaced)
+	}
 }
 
 // turn is where a request starts in the choice: 0, or in turn for balance: spread.
@@ -122,12 +138,14 @@ func (s *server) setHealth(h health, cause error) {
 	}
 	if h == down {
 		s.up.log.Warn("upstream server is down", "upstream", s.name, "error", cause)
+		s.up.outage.watch(s.up, s.up.clock.now())
 		s.up.pool.dropIdle(s)
 		s.retireServiceLinks()
 		s.retireShared()
 		return
 	}
 	s.up.log.Info("upstream server is up again", "upstream", s.name)
+	s.up.outage.watch(s.up, s.up.clock.now())
 	s.up.askSurvey()
 }
 

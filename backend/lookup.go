@@ -87,6 +87,14 @@ func (u *Upstream) Find(ctx context.Context, name string) (*auth.Entry, error) {
 	if e := u.findCopy(name); e != nil {
 		return e, nil
 	}
+	if u.replica.maxStale > 0 {
+		return u.findOutside(ctx, name)
+	}
+	return u.findLive(ctx, name)
+}
+
+// findLive asks the directory, once for all who ask for the same name at the same time.
+func (u *Upstream) findLive(ctx context.Context, name string) (*auth.Entry, error) {
 	if u.cfg.Upstream.Balance == "spread" {
 		return u.find(ctx, name) // the bind goes to the server of its own lookup, see Within
 	}

@@ -339,6 +339,7 @@ func (u *Upstream) round() time.Duration {
 
 // takeCare is one round of the caretaker.
 func (u *Upstream) takeCare(now time.Time) {
+	u.outage.watch(u, now)
 	tick := u.tick.Add(1)
 	idleTimeout := time.Duration(u.cfg.Upstream.IdleTimeout)
 	var retire, all []*Link
@@ -360,5 +361,8 @@ func (u *Upstream) takeCare(now time.Time) {
 	rounds := int64(time.Duration(u.cfg.Upstream.OperationTimeout) / u.round())
 	for _, l := range all {
 		l.expire(tick, rounds)
+		if u.outage.lasting() {
+			l.loseSilent(tick, int64(outageSilence/u.round()))
+		}
 	}
 }

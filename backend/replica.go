@@ -2,9 +2,7 @@ package backend
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -52,8 +50,13 @@ type replica struct {
 	on        bool
 	bases     []string              // users.bases without those below others
 	names     map[string]bool       // the attributes of name_filter, in lower case; nil: names are looked up live
-	selection []byte                // the attributes of the search
+	selection []byte                // the attributes of the search, besides those for an outage
 	table     atomic.Pointer[table] // of the session; nil: none
+
+	last     atomic.Pointer[table] // the last that was current: that of the session, or of one before; for an outage
+	maxStale time.Duration         // app_passwords.max_stale; 0: no outage mode
+	wanted   []string              // attributes for searches in an outage, see copied.go
+	key      string                // what the copy depends on, see copyKey
 
 	// proofPause, pollPause and leastListPause, but in tests.
 	pause, poll, list time.Duration
@@ -76,10 +79,13 @@ func (r *replica) init(cfg *config.Config, l *lookup) {
 			r.bases = append(r.bases, cfg.Users.Bases[i])
 		}
 	}
-	r.names = nameAttributes(l.nameFilter)
+	r.key, r.names = copyKey(cfg), nameAttributes(l.nameFilter)
 	r.selection = l.selection
 	for name := range r.names {
 		r.selection = wire.AppendStrings(slices.Clip(r.selection), name)
+	}
+	if r.on && cfg.AppPasswords.MaxStale > 0 {
+		r.maxStale, r.wanted = time.Duration(cfg.AppPasswords.MaxStale), wantedAttributes(cfg, l)
 	}
 }
 
@@ -166,47 +172,4 @@ func (r *replica) follows(s source) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.source = s
-}
-
-// ReplicaInfo is how the replica fares.
-type ReplicaInfo struct {
-	// On says that app_passwords.lookup is replica.
-	On bool
-	// Current says that binds are answered from memory.
-	Current bool
-	// Users is how many are held.
-	Users int
-	// Age is the time since the last proof that they are what the directory holds.
-	Age time.Duration
-	// Source says how changes come, and with what delay; "" before the first session.
-	Source string
-	// Err is why it is not current.
-	Err error
-}
-
-// Replica tells how the replica fares, waiting within ctx for the first session to be current or to fail.
-func (u *Upstream) Replica(ctx context.Context) ReplicaInfo {
-	r := &u.replica
-	if !r.on {
-		return ReplicaInfo{}
-	}
-	select {
-	case <-r.decided:
-	case <-ctx.Done():
-		return ReplicaInfo{On: true, Err: fmt.Errorf("the first refresh is not complete yet: %w", ctx.Err())}
-	}
-	r.mu.Lock()
-	info := ReplicaInfo{On: true, Err: r.err}
-	follows := r.source
-	r.mu.Unlock()
-	if follows != nil {
-		info.Source = follows.String()
-	}
-	if t := r.table.Load(); t != nil {
-		users, proven := t.size()
-		now := u.clock.now()
-		info.Users, info.Current = users, currentAt(proven, now)
-		info.Age = now.Sub(proven)
-	}
-	return info
 }

@@ -72,7 +72,7 @@ func suffixesOf(contexts, bases []string) []string {
 // load starts the synchronized searches and waits until all is told.
 func (c *contentSync) load(ctx context.Context) error {
 	for i, base := range c.up.replica.bases {
-		search := &wire.SearchRequest{Base: []byte(base), Scope: wire.ScopeWhole, Filter: c.sv.eligible, Attributes: c.up.replica.selection}
+		search := &wire.SearchRequest{Base: []byte(base), Scope: wire.ScopeWhole, Filter: c.sv.eligible, Attributes: c.wanted}
 		if _, err := c.link.Send(wire.OpSearchRequest, search.Append(nil), syncRequest(), c.followers[i], false); err != nil {
 			return err
 		}

@@ -134,7 +134,7 @@ func (p *poll) apply(ctx context.Context, filter []byte) error {
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	err = p.searchAll(ctx, wire.AppendAnd(nil, p.sv.eligible, filter), p.up.replica.selection, func(se wire.SearchEntry) error {
+	err = p.searchAll(ctx, wire.AppendAnd(nil, p.sv.eligible, filter), p.wanted, func(se wire.SearchEntry) error {
 		r, parentDN, err := p.up.record(p.sv, p.table, se)
 		if err != nil {
 			return err
@@ -173,7 +173,7 @@ func (p *poll) list(ctx context.Context) error {
 	defer p.touched.end()
 	_, stamps := p.mark.about()
 	found := map[string]listed{}
-	err := p.searchAll(ctx, p.sv.eligible, wire.AppendStrings(slices.Clip(p.up.replica.selection), stamps...), func(se wire.SearchEntry) error {
+	err := p.searchAll(ctx, p.sv.eligible, wire.AppendStrings(slices.Clip(p.wanted), stamps...), func(se wire.SearchEntry) error {
 		r, parentDN, err := p.up.record(p.sv, p.table, se)
 		if err != nil {
 			return err

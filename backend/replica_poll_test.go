@@ -430,7 +430,7 @@ func TestPollRestored(t *testing.T) {
 func TestPollReplace(t *testing.T) {
 	t.Parallel()
 	u := unstarted(t, testConfig())
-	p := newPoll(&session{up: u, sv: u.survey.Load(), table: newTable()}, &stampMark{})
+	p := newPoll(&session{up: u, sv: u.survey.Load(), table: newTable(newCopied(nil, newSchema("", nil)))}, &stampMark{})
 	make := func(uid, value string) listed {
 		return listed{&record{entry: &auth.Entry{DN: "uid=" + uid + "," + people, Key: uid, Values: [][]byte{[]byte(value)}}, parent: "p"}, people}
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // nameKeys are the keys of an entry in table.byName, and whether an attribute came that is none of those asked for.
-func (u *Upstream) nameKeys(sv *survey, se wire.SearchEntry) (keys []string, odd bool) {
+func (u *Upstream) nameKeys(sv *survey, t *table, se wire.SearchEntry) (keys []string, odd bool) {
 	_ = wire.EachAttribute(se.Attributes, func(a wire.Attribute) bool { // checked by ValidateResponse
 		name, _, _ := strings.Cut(strings.ToLower(string(a.Type)), ";")
 		switch {
@@ -20,7 +20,7 @@ func (u *Upstream) nameKeys(sv *survey, se wire.SearchEntry) (keys []string, odd
 				}
 				return true
 			})
-		case identity(a.Type) < 0 && !sv.schema.Secrets(a.Type) && !isState(name) && !isStamp(name):
+		case identity(a.Type) < 0 && !sv.schema.Secrets(a.Type) && !isState(name) && !isStamp(name) && !u.replica.asked(t, name):
 			odd = true
 		}
 		return true
@@ -54,7 +54,7 @@ func (u *Upstream) record(sv *survey, t *table, se wire.SearchEntry) (*record, s
 		return nil, "", err
 	}
 	e.Eligible, e.Copied = true, true
-	keys, odd := u.nameKeys(sv, se)
+	keys, odd := u.nameKeys(sv, t, se)
 	if odd {
 		t.mu.Lock()
 		t.odd = true
@@ -68,7 +68,7 @@ func (u *Upstream) record(sv *survey, t *table, se wire.SearchEntry) (*record, s
 	if err != nil {
 		return nil, "", err
 	}
-	return &record{entry: e, parent: dn[1:].Key(), names: keys}, tail, nil
+	return &record{entry: e, parent: dn[1:].Key(), names: keys, copied: t.copied.take(se.Attributes)}, tail, nil
 }
 
 // same reports whether another record of the entry says the same of it. Its
@@ -79,6 +79,6 @@ func (r *record) same(other *record) bool {
 		slices.SortFunc(list, bytes.Compare)
 		return list
 	}
-	return r.entry.DN == other.entry.DN && slices.Equal(r.names, other.names) &&
+	return r.entry.DN == other.entry.DN && bytes.Equal(r.copied, other.copied) && slices.Equal(r.names, other.names) &&
 		slices.EqualFunc(sorted(r.entry.Values), sorted(other.entry.Values), bytes.Equal)
 }

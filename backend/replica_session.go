@@ -32,6 +32,7 @@ type session struct {
 	sv     *survey
 	link   *Link
 	table  *table
+	wanted []byte      // the attributes of the searches
 	fail   func(error) // ends the session; the first error counts
 	source source
 	turn   int // which parents are next
@@ -59,18 +60,23 @@ func (u *Upstream) replicaSession() (lived bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	defer context.AfterFunc(u.choice.Load().alive, func() { cancel(errAllDown) })()
 	defer s.link.Close()
+	loaded := false
+	defer func() { u.sessionEnded(s, lived, loaded) }()
 	defer u.replica.table.Store(nil)
 	defer s.table.end()
 	if err := s.source.load(ctx); err != nil {
 		return false, sessionError(ctx, err)
 	}
+	loaded = true
 	for {
 		if err := s.source.prove(ctx); err != nil {
 			return lived, sessionError(ctx, err)
 		}
 		if !lived {
 			lived = true
+			u.replica.last.Store(s.table)
 			u.replica.table.Store(s.table)
 			if ctx.Err() != nil { // it ended meanwhile; Store(nil) follows
 				return lived, sessionError(ctx, ctx.Err())
@@ -102,7 +108,8 @@ func (u *Upstream) newSession(ctx context.Context, fail context.CancelCauseFunc)
 		}
 		sv = u.survey.Load()
 	}
-	s := &session{up: u, sv: sv, table: newTable()}
+	copied := newCopied(u.replica.wanted, sv.schema)
+	s := &session{up: u, sv: sv, table: newTable(copied), wanted: copied.selection(u.replica.selection)}
 	s.fail = func(err error) {
 		s.table.end() // from here on nothing is answered from it
 		fail(err)

@@ -19,15 +19,20 @@ type table struct {
 	byName  index              // by the values of the attributes of name_filter
 	parents map[string]*parent // by DN key
 	odd     bool               // attributes came that were not asked for by this name: byName would not be complete
-	ended   bool               // the session is over: nothing is answered any more
+	ended   bool               // the session is over: nothing is answered any more, but in an outage
 	proven  time.Time          // the table was what the server held at this time; zero: not proven yet
+	index   *recollection      // for searches in an outage, see recollection.go; nil: not made since the last change
+
+	copied *copiedAttributes // what is held of each user besides; never changed
 }
 
 // record is one user.
 type record struct {
 	entry  *auth.Entry // never changed: whoever found it may hold it
+	id     string      // in table.byID
 	parent string      // key of the parent in table.parents
 	names  []string    // keys in byName
+	copied []byte      // attributes of table.copied, as a PartialAttributeList
 }
 
 // parent is an entry below which users stand. Renaming it renames them, and nothing is sent for them.
@@ -57,8 +62,8 @@ func (x index) remove(key string, r *record) {
 	x[key] = list
 }
 
-func newTable() *table {
-	return &table{byID: map[string]*record{}, byDN: index{}, byName: index{}, parents: map[string]*parent{}}
+func newTable(copied *copiedAttributes) *table {
+	return &table{byID: map[string]*record{}, byDN: index{}, byName: index{}, parents: map[string]*parent{}, copied: copied}
 }
 
 // put takes an entry in, in the place of what had its ID. parentDN is the DN of its parent.
@@ -66,7 +71,13 @@ func (t *table) put(id string, r *record, parentDN string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.drop(id)
-	t.byID[id] = r
+	t.enter(id, r, parentDN)
+}
+
+// enter is put of an ID that is not there; the caller holds t.mu.
+func (t *table) enter(id string, r *record, parentDN string) {
+	r.id = id
+	t.byID[id], t.index = r, nil
 	if key, plain := plainName(r.entry.DN); plain { // others are never asked for
 		t.byDN.add(key, r)
 	}
@@ -131,6 +142,7 @@ func (t *table) drop(id string) {
 		return
 	}
 	delete(t.byID, id)
+	t.index = nil
 	if key, plain := plainName(r.entry.DN); plain {
 		t.byDN.remove(key, r)
 	}

@@ -358,7 +358,7 @@ func TestCurrentAt(t *testing.T) {
 
 func TestTableTwins(t *testing.T) {
 	t.Parallel()
-	tb, now := newTable(), time.Now()
+	tb, now := newTable(newCopied(nil, newSchema("", nil))), time.Now()
 	entry := func() *record { return &record{entry: &auth.Entry{DN: alice}, parent: "p", names: []string{"a"}} }
 	tb.put("1", entry(), people)
 	if tb.find(alice, true, true, now) != nil {

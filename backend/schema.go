@@ -14,6 +14,7 @@ type Schema struct {
 	supers  []string        // names and OIDs of its supertypes
 	found   bool            // the server has the attribute
 	known   map[string]bool // those of wantedTypes that the server has
+	types   []attributeType // all that the server has; nil: not read
 }
 
 // wantedTypes are the attributes whose presence decides something.
@@ -27,9 +28,12 @@ const (
 
 // attributeType is one AttributeTypeDescription (RFC 4512 4.1.2), all in lower case.
 type attributeType struct {
-	oid   string
-	names []string
-	super string
+	oid      string
+	names    []string
+	super    string
+	equality string // its EQUALITY rule; "" where it is that of super, or there is none
+	substr   string // its SUBSTR rule, likewise
+	computed bool   // operational, or not for users to change: it can change without a change of the entry
 }
 
 // is reports whether name is one of the type's names or its OID.
@@ -49,7 +53,7 @@ func (t *attributeType) is(name string) bool {
 // configuration gives it, by the OID of our own schema, and by everything that
 // the subschema calls it; nil types: none was read.
 func newSchema(attribute string, types []attributeType) *Schema {
-	s := &Schema{read: types != nil, known: map[string]bool{}}
+	s := &Schema{read: types != nil, known: map[string]bool{}, types: types}
 	name := strings.ToLower(attribute)
 	s.secrets = append(s.secrets, name)
 	if name == ownName {
@@ -189,7 +193,7 @@ func (u *Upstream) readSchema(ctx context.Context, sv *survey) error {
 	return nil
 }
 
-// parseAttributeType reads OID, NAME and SUP of an AttributeTypeDescription, as
+// parseAttributeType reads OID, NAME, SUP, the rules and the use of an AttributeTypeDescription, as
 // liberally as servers write it; what it cannot make out stays empty.
 func parseAttributeType(text string) attributeType {
 	var t attributeType
@@ -213,6 +217,17 @@ func parseAttributeType(text string) attributeType {
 		case tokens[i] == "sup" && i+1 < len(tokens):
 			t.super = strings.Trim(tokens[i+1], "'")
 			i++
+		case tokens[i] == "equality" && i+1 < len(tokens):
+			t.equality = strings.Trim(tokens[i+1], "'")
+			i++
+		case tokens[i] == "substr" && i+1 < len(tokens):
+			t.substr = strings.Trim(tokens[i+1], "'")
+			i++
+		case tokens[i] == "usage" && i+1 < len(tokens):
+			t.computed = t.computed || tokens[i+1] != "userapplications"
+			i++
+		case tokens[i] == "no-user-modification":
+			t.computed = true
 		}
 	}
 	return t

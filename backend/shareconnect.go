@@ -24,6 +24,11 @@ var refusals = map[int32]bool{
 	wire.ResultUnwillingToPerform:          true,
 }
 
+// OnShared has f told how each bind of a shared link was answered, since the
+// directory proves a service account's password by it as it does by a client's
+// bind. f must not block. Call it before Start.
+func (u *Upstream) OnShared(f func(dn string, password auth.Password, code int32)) { u.bound = f }
+
 // connectMore starts to connect a link where the group may have one more. One
 // at a time: a password that was changed must cost one failed bind, no more. The
 // caller holds g.mu.
@@ -78,6 +83,9 @@ func (g *Group) connectOne(password auth.Password) error {
 // bind binds a link with the group's password. A refusal is the end of the group.
 func (g *Group) bind(ctx context.Context, password auth.Password) (*Link, error) {
 	answer, l, err := g.up.Bind(ctx, g.dn, password, nil)
+	if err == nil && g.up.bound != nil {
+		g.up.bound(g.dn, password, answer.Code)
+	}
 	switch {
 	case err != nil:
 		return nil, err

@@ -67,6 +67,7 @@ func (t *counts) count(op wire.Op) { t.requests[counted[op].index].Add(1) }
 type Stats struct {
 	Servers []ServerStats // in the order of the configuration
 	Panics  uint64        // bugs of ours that were contained, each in the link that it struck
+	Replica ReplicaInfo   // of app_passwords.lookup: replica
 }
 
 // ServerStats is what was counted of one server.
@@ -85,6 +86,9 @@ type ServerStats struct {
 // survive in previous count as open. Call it before Start.
 func (u *Upstream) Continue(previous *Upstream) {
 	u.panics = previous.panics
+	if u.replica.maxStale > 0 && u.replica.key == previous.replica.key {
+		u.replica.last.Store(previous.replica.last.Load()) // until there is a new one
+	}
 	for _, s := range u.servers {
 		for _, p := range previous.servers {
 			if p.name == s.name {
@@ -96,7 +100,7 @@ func (u *Upstream) Continue(previous *Upstream) {
 
 // Stats takes a snapshot. Two servers of one URL are one.
 func (u *Upstream) Stats() Stats {
-	st := Stats{Panics: u.panics.Load()}
+	st := Stats{Panics: u.panics.Load(), Replica: u.replicaNow()}
 	seen := map[string]bool{}
 	for _, s := range u.servers {
 		if seen[s.name] {

@@ -183,6 +183,8 @@ type AppPasswords struct {
 	Attribute string `yaml:"attribute" is:"attribute"`
 	// Lookup is live (default): one search per bind. replica: the users are held in memory and followed, by push or by polls, as the directory can; see doc/replica.md.
 	Lookup string `yaml:"lookup" oneof:"live,replica"`
+	// MaxStale is how old the copy of lookup: replica may be when it decides while no server answers: app passwords, and listed service accounts whose password the directory took within this time; default 24h, 0s: never.
+	MaxStale Duration `yaml:"max_stale" range:"0s..30d"`
 	// Algorithm hashes generated passwords: sha256 (default), bcrypt, argon2i, argon2id.
 	Algorithm string `yaml:"algorithm" oneof:"sha256,bcrypt,argon2i,argon2id"`
 	// ChosenAlgorithm hashes passwords that people choose: bcrypt (default), argon2i, argon2id.

@@ -24,6 +24,7 @@ func Default() *Config {
 		AppPasswords: AppPasswords{
 			Attribute:       "appPassword",
 			Lookup:          "live",
+			MaxStale:        Duration(day),
 			Algorithm:       "sha256",
 			ChosenAlgorithm: "bcrypt",
 			DefaultLifetime: Duration(365 * day),

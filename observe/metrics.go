@@ -60,6 +60,14 @@ var (
 		"Connections to the server that ended, and appbind did not end them.", "server")
 	upstreamNotConnected = desc("counter", "appbind_upstream_connects_failed_total",
 		"Connects to the server that failed, TLS included; a server that is down is tried each second.", "server")
+	replicaCurrent = desc("gauge", "appbind_replica_current",
+		"With lookup: replica, 1 if binds are answered from memory because it is current, 0 if users are looked up live or there is an outage.")
+	replicaUsers = desc("gauge", "appbind_replica_users",
+		"With lookup: replica, users in memory.")
+	replicaAge = desc("gauge", "appbind_replica_age_seconds",
+		"With lookup: replica, time since the copy in memory was last proven to be what the directory holds; absent before the first time.")
+	outage = desc("gauge", "appbind_outage",
+		"With lookup: replica, 1 while no server answers and app passwords are decided from a copy younger than app_passwords.max_stale.")
 	hashes = desc("counter", "appbind_hashes_total",
 		"Slow password hashes that were computed.")
 	hashesRefused = desc("counter", "appbind_hashes_refused_total",
@@ -73,7 +81,7 @@ var (
 	unusable = desc("counter", "appbind_unusable_values_total",
 		"Unusable values of the secrets attribute that were skipped, each time; the log names them.")
 	memoryEntries = desc("gauge", "appbind_memory_entries",
-		"Entries in memory: verified (passwords known to fit a value), misses (known to fit none), parsed (values), flawless (entries whose values are all usable), reported (unusable values that were logged), codes_used, codes_wrong (one-time codes), guesses, failures (accounts), absent (names without an entry).", "memory")
+		"Entries in memory: verified (passwords known to fit a value), misses (known to fit none), parsed (values), flawless (entries whose values are all usable), reported (unusable values that were logged), codes_used, codes_wrong (one-time codes), guesses, failures (accounts), absent (names without an entry), services (service accounts, for an outage).", "memory")
 	historyUp = desc("gauge", "appbind_history_up",
 		"1 if the history's store took what was last written, 0 if it did not; logins do not depend on it. Absent where no history is kept.")
 	historyPending = desc("gauge", "appbind_history_pending_rows",
@@ -89,7 +97,7 @@ var (
 
 	metrics = []*described{binds, bindDuration, operationDuration, refusals, connections, accepted, refused, stalled,
 		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
-		hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
+		replicaCurrent, replicaUsers, replicaAge, outage, hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
 		historyUp, historyPending, historyWritten, historyDropped, panics, buildInfo}
 )
 
@@ -176,12 +184,9 @@ func (s sink) proxy(st proxy.Stats) {
 }
 
 func (s sink) upstream(st backend.Stats) {
+	s.replica(st.Replica)
 	for _, u := range st.Servers {
-		up := 0.0
-		if u.Up {
-			up = 1
-		}
-		s.put(upstreamUp, up, u.Name)
+		s.put(upstreamUp, oneIf(u.Up), u.Name)
 		for kind, n := range u.Links {
 			s.put(upstreamLinks, float64(n), u.Name, kind)
 		}
@@ -192,6 +197,25 @@ func (s sink) upstream(st backend.Stats) {
 		s.put(upstreamLost, float64(u.Lost), u.Name)
 		s.put(upstreamNotConnected, float64(u.NotConnected), u.Name)
 	}
+}
+
+func (s sink) replica(r backend.ReplicaInfo) {
+	if !r.On {
+		return
+	}
+	s.put(replicaCurrent, oneIf(r.Current))
+	s.put(outage, oneIf(r.Outage))
+	s.put(replicaUsers, float64(r.Users))
+	if r.Held {
+		s.put(replicaAge, r.Age.Seconds())
+	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func (s sink) auth(st auth.Stats) {

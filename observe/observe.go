@@ -64,8 +64,8 @@ type Source struct {
 	Upstream func() (backend.Stats, bool)
 	Auth     func() auth.Stats
 	History  func() (history.Stats, bool)
-	// Ready is nil when clients are served and the upstream answers. The text of
-	// the error is shown to whoever asks.
+	// Ready is nil when clients are served and the upstream answers, a Note when they are served in spite
+	// of something. The text of the error is shown to whoever asks.
 	Ready func(ctx context.Context) error
 }
 

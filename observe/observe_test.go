@@ -41,7 +41,7 @@ func sourceOf(ready func(context.Context) error) Source {
 			}, true
 		},
 		Upstream: func() (backend.Stats, bool) {
-			return backend.Stats{Panics: 2, Servers: []backend.ServerStats{{Name: "ldap://a:389", Up: true,
+			return backend.Stats{Panics: 2, Replica: backend.ReplicaInfo{On: true, Current: true, Held: true, Users: 9, Age: 3 * time.Second}, Servers: []backend.ServerStats{{Name: "ldap://a:389", Up: true,
 				Links: map[string]int64{"idle": 1}, Requests: one}}}, true
 		},
 		History: func() (history.Stats, bool) {
@@ -108,6 +108,7 @@ func TestMetrics(t *testing.T) {
 		`appbind_upstream_links{kind="idle",server="ldap://a:389"} 1`,
 		`appbind_upstream_up{server="ldap://a:389"} 1`,
 		`appbind_memory_entries{memory="verified"} 6`,
+		`appbind_replica_current 1`, `appbind_replica_users 9`, `appbind_replica_age_seconds 3`, `appbind_outage 0`,
 		`appbind_hashes_total 5`,
 		`appbind_panics_total 3`,
 		`appbind_build_info{goversion="go1`,
@@ -145,6 +146,14 @@ func TestBeforeTheStart(t *testing.T) {
 		if code, body := get(t, e.Addr(), path); code != want || path == "/readyz" && body != "starting\n" {
 			t.Errorf("%s: %d %q, want %d", path, code, body, want)
 		}
+	}
+}
+
+// TestReadyWithNote: what is to be said besides does not take appbind out of service.
+func TestReadyWithNote(t *testing.T) {
+	e := newEndpoint(t, sourceOf(func(context.Context) error { return Note("ready: a copy decides") }), config.Observe{Listen: anyPort})
+	if code, body := get(t, e.Addr(), "/readyz"); code != 200 || body != "ready: a copy decides\n" {
+		t.Errorf("%d %q", code, body)
 	}
 }
 

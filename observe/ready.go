@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,12 @@ const (
 	// readyTime bounds finding out; supervisors wait for some seconds.
 	readyTime = 3 * time.Second
 )
+
+// Note is an answer of Source.Ready that is no error: clients are served, and this is to be said besides.
+type Note string
+
+// Error is the note.
+func (n Note) Error() string { return string(n) }
 
 // readiness answers /readyz. One question is asked at one time, for all who wait.
 type readiness struct {
@@ -44,9 +51,14 @@ func (r *readiness) check() error {
 	return r.known
 }
 
-// ServeHTTP answers 200, or 503 with the reason.
+// ServeHTTP answers 200, with a note where there is one, or 503 with the reason.
 func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	if err := r.check(); err != nil {
+	err := r.check()
+	if note, ok := errors.AsType[Note](err); ok {
+		line(w, http.StatusOK, string(note))
+		return
+	}
+	if err != nil {
 		line(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}

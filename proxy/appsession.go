@@ -77,10 +77,12 @@ func (c *conn) stillValid() error {
 func (c *conn) serviceSearch(st *state, m wire.Message, s *wire.SearchRequest, x *rewriter) error {
 	ctx, cancel := context.WithTimeout(c.srv.base, time.Duration(st.Config.Upstream.OperationTimeout))
 	defer cancel()
+	live, done := st.Upstream.UntilDown(ctx)
+	defer done()
 	// Gathered first: service links are shared, and a client that does not
 	// read must not hold them up. It is one entry, the search being a base search.
 	var entries []byte
-	result, err := st.Upstream.ServiceSearch(ctx, s, nil, func(e wire.SearchEntry, _ []byte) error {
+	result, err := st.Upstream.ServiceSearch(live, s, nil, func(e wire.SearchEntry, _ []byte) error {
 		body, _, err := x.entry(e.Append(nil))
 		if err == nil {
 			entries = wire.AppendMessage(entries, m.ID, wire.OpSearchResultEntry, body, nil)
@@ -89,6 +91,9 @@ func (c *conn) serviceSearch(st *state, m wire.Message, s *wire.SearchRequest, x
 	})
 	if err != nil {
 		c.debug("search for an app-password session failed", err)
+		if x.root == nil && st.Upstream.Outage(ctx) {
+			return c.answerRecalled(m, st.Upstream, s, x, c.sess.dn)
+		}
 		return c.answer(m, refuseUnavailable)
 	}
 	return c.w.Write(func(dst []byte) []byte {

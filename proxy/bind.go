@@ -153,6 +153,9 @@ func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 
 		}
 		c.sess.visible = st.seesSecrets(d.DN)
 		c.sess.link, c.sess.share, c.sess.home = up.link, up.share, st.Upstream
+	case d.Kind == auth.Accepted && !d.Until.IsZero():
+		c.sess.kind, c.sess.dn = recalled, d.DN
+		c.sess.home, c.sess.until = st.Upstream, d.Until
 	case d.Kind == auth.Accepted:
 		panic("appbind: internal error: bind accepted without an app password or an upstream bind")
 	default:

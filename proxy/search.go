@@ -15,8 +15,11 @@ func (c *conn) search(m wire.Message) (*refusal, error) {
 	if r := c.mustAuthenticate(); r != nil && !root {
 		return r, nil
 	}
-	if c.sess.kind == appPassword {
+	switch c.sess.kind {
+	case appPassword:
 		return c.appSearch(m, s, root)
+	case recalled:
+		return c.recall(m, s)
 	}
 	if r := c.guarded(m); r != nil {
 		return r, nil

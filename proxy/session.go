@@ -16,6 +16,7 @@ const (
 	anonymous   sessionKind = iota // never bound, or its bind failed
 	passed                         // bound upstream; the link is its own
 	appPassword                    // bound with an app password
+	recalled                       // a service account, accepted in an outage: no link, served from memory
 )
 
 // session is who the client is. The zero session is anonymous.
@@ -33,12 +34,14 @@ type session struct {
 	v2 bool
 	// login is the decision behind an app-password session.
 	login *auth.Decision
+	// until is when a recalled session ends at the latest.
+	until time.Time
 
 	// link is the client's own. Of a passed session it is the one on which the bind
 	// succeeded; of an anonymous one it was never bound, and is made when it
 	// is needed; of an app-password session with proxied authorization it is bound as appbind itself.
 	link *backend.Link
-	home *backend.Upstream // where link and share come from
+	home *backend.Upstream // where link and share come from; of a recalled session, whose memory it is served from
 	// share is the group of a service account's clients, over whose links the
 	// session's requests go until one needs a link of its own. nil: it has one from the start.
 	share *backend.Group
@@ -58,6 +61,10 @@ func isLost(l *backend.Link) bool {
 // identity of the client are replaced when they are lost.
 func (c *conn) ownLink() (*backend.Link, *refusal, error) {
 	s := &c.sess
+	if s.kind == recalled {
+		// It has no identity upstream, and must not get an anonymous one.
+		return nil, refuseUnavailable, c.stillOutage()
+	}
 	if s.link != nil && !isLost(s.link) {
 		return s.link, nil, nil
 	}
@@ -126,6 +133,8 @@ func (c *conn) recheck(now time.Time) error {
 		return nil
 	case c.sess.kind == passed && isLost(c.sess.link):
 		return disconnected(resultLinkLost, nil)
+	case c.sess.kind == recalled:
+		return c.stillOutage()
 	case c.sess.kind != appPassword:
 		return nil
 	}

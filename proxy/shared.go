@@ -163,6 +163,11 @@ func (c *conn) groupFailed(err error) (*refusal, error) {
 	case errors.Is(err, backend.ErrNoRoom):
 		return refuseBusy, nil
 	}
+	ctx, cancel := context.WithTimeout(c.srv.base, c.patience())
+	defer cancel()
+	if c.sess.home.Outage(ctx) {
+		return nil, disconnected(resultLinkLost, err) // bound anew, it is served from memory
+	}
 	return refuseUnavailable, nil
 }
 

@@ -76,8 +76,10 @@ func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, erro
 	if before := h.serving.Load(); before != nil {
 		upstream.Continue(before.upstream)
 	}
+	verifier := auth.New(cfg, upstream, h.memory, h.log)
+	upstream.OnShared(verifier.ServiceBound)
 	upstream.Start(ctx)
-	return proxy.Core{Config: cfg, Upstream: upstream, Verifier: auth.New(cfg, upstream, h.memory, h.log)}, nil
+	return proxy.Core{Config: cfg, Upstream: upstream, Verifier: verifier}, nil
 }
 
 // embed starts the embedded directory where cfg has one, and makes it the upstream.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"appbind/backend"
@@ -64,7 +65,7 @@ func (h *house) source() observe.Source {
 	}
 }
 
-// ready says whether a client who comes now is served: nil, or why not.
+// ready says whether a client who comes now is served: nil or a note, or why not.
 func (h *house) ready(ctx context.Context) error {
 	s := h.serving.Load()
 	switch {
@@ -77,6 +78,10 @@ func (h *house) ready(ctx context.Context) error {
 	case errors.Is(err, backend.ErrRefuses):
 		return errRefused
 	case err != nil:
+		if r := s.upstream.Stats().Replica; r.Outage {
+			// Main passwords are not served, but taking appbind away would end mail altogether.
+			return observe.Note(fmt.Sprintf("ready: no server of the directory answers, app passwords are decided from a copy that is %v old", r.Age.Round(time.Second)))
+		}
 		return errUpstream
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// replicaOn has users held in memory.
-const replicaOn = "app_passwords: {lookup: replica}\n"
+// replicaOn has users held in memory, and no outage mode.
+const replicaOn = "app_passwords: {lookup: replica, max_stale: 0s}\n"
 
 // TestReplica: binds with app passwords cost the directory nothing, a revocation
 // counts within a second, and with the directory stopped nobody is told that a

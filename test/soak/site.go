@@ -106,7 +106,7 @@ users:
   filter: (objectClass=inetOrgPerson)
   enabled_filter: (!(employeeType=disabled))
   name_filter: (|(uid=%%s)(mail=%%s))
-app_passwords: {lookup: %s}
+app_passwords: {lookup: %s, max_stale: 0s}
 observe: {listen: "%s"}
 log: {level: %s}
 `

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -93,13 +95,35 @@ func unstarted(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Ups
 	return u
 }
 
-// settle waits until no more than before goroutines are left.
-func settle(t *testing.T, before int) {
+// holdings is what a process holds that must be given back: goroutines and descriptors.
+type holdings struct{ goroutines, descriptors int }
+
+// holding counts. What the runtime opens once, for its poller, is open by then.
+func holding(t *testing.T) holdings {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return holdings{runtime.NumGoroutine(), len(names)}
+}
+
+// settle waits until no more goroutines and descriptors are left than before.
+func settle(t *testing.T, before holdings) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+		now := holding(t)
+		if now.goroutines <= before.goroutines && now.descriptors <= before.descriptors {
+			return
+		}
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+			t.Fatalf("%+v, %+v before:\n%s", now, before, buf[:runtime.Stack(buf, true)])
 		}
 	}
 }
@@ -112,10 +136,10 @@ func testContext(t *testing.T, d time.Duration) context.Context {
 }
 
 // fake starts a fake server. The end of the test closes it, when its clients
-// are closed already, and checks that every goroutine has ended.
+// are closed already, and checks that every goroutine has ended and every descriptor is closed.
 func fake(t *testing.T, o fakeldap.Options) *fakeldap.Server {
 	t.Helper()
-	before := runtime.NumGoroutine()
+	before := holding(t)
 	s, err := fakeldap.Start(o)
 	if err != nil {
 		t.Fatal(err)

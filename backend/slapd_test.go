@@ -80,6 +80,7 @@ userPassword: bobpw
 // ppolicy. With ldif, which is added to the tree, it has syncprov.
 func slapd(t *testing.T, ppolicy bool, ldif ...string) config.URL {
 	t.Helper()
+	before := holding(t)
 	dir := t.TempDir()
 	conf, tree := strings.ReplaceAll(slapdConf, "DIR", dir), slapdTree+"\n"+strings.Join(ldif, "")
 	if len(ldif) > 0 {
@@ -114,6 +115,7 @@ func slapd(t *testing.T, ppolicy bool, ldif ...string) config.URL {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		settle(t, before) // what uses it is closed already
 	})
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		c, err := net.Dial("tcp", addr)

@@ -73,7 +73,9 @@ type rig struct {
 	mem      *auth.Memory
 	server   *Server
 	upstream []*backend.Upstream
-	baseline int
+	baseline int // goroutines
+	// descriptors are those open before; what the runtime opens once is among them.
+	descriptors int
 	closing  sync.WaitGroup
 }
 
@@ -86,7 +88,7 @@ func newRig(t *testing.T, change ...func(cfg *config.Config)) *rig {
 // newRigOn is newRig on a fake with options of its own.
 func newRigOn(t *testing.T, o fakeldap.Options, change ...func(cfg *config.Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: fakeldap.NewDirectory(), log: &logBuffer{}, mem: auth.NewMemory(time.Now), baseline: runtime.NumGoroutine()}
+	r := &rig{t: t, dir: fakeldap.NewDirectory(), log: &logBuffer{}, mem: auth.NewMemory(time.Now), baseline: runtime.NumGoroutine(), descriptors: descriptors(t)}
 	r.fill()
 	var err error
 	o.Handler = r.dir.Handle
@@ -176,9 +178,27 @@ func (r *rig) close() {
 		buf := make([]byte, 1<<20)
 		r.t.Errorf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), r.baseline, buf[:runtime.Stack(buf, true)])
 	}
+	if !eventually(func() bool { return descriptors(r.t) <= r.descriptors }) {
+		r.t.Errorf("%d descriptors, %d before", descriptors(r.t), r.descriptors)
+	}
 	if r.t.Failed() {
 		r.t.Logf("log:\n%s", r.log)
 	}
+}
+
+// descriptors counts those that are open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the runtime opens its poller's with the first socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
 }
 
 // eventually polls ok within patience.

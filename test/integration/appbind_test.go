@@ -14,6 +14,7 @@ type appbind struct {
 	*process
 	file string // its configuration
 	urls []string
+	balance
 }
 
 // listening and ready find lines of the log, text or JSON: the addresses, in
@@ -27,8 +28,9 @@ var (
 func startAppbind(t testing.TB, yaml string) *appbind {
 	t.Helper()
 	file := shortDir(t) + "/appbind.yaml"
-	write(t, file, yaml)
 	a := &appbind{file: file}
+	yaml = a.observed(yaml)
+	write(t, file, yaml)
 	t.Cleanup(func() { // after its end
 		if out := a.output(); strings.Contains(out, "DATA RACE") || strings.Contains(out, "internal error") {
 			t.Errorf("a bug of appbind's own:\n%s", out)
@@ -49,16 +51,21 @@ func startAppbind(t testing.TB, yaml string) *appbind {
 			a.urls = append(a.urls, scheme+"://"+m[2])
 		}
 	}
+	a.watch(yaml)
 	return a
 }
 
 // hangup has the configuration read again and waits until the log tells what became of it.
 func (a *appbind) hangup(yaml, outcome string) {
 	a.t.Helper()
+	yaml = a.again(yaml)
 	write(a.t, a.file, yaml)
 	before := strings.Count(a.output(), outcome)
 	a.signal(syscall.SIGHUP)
 	eventually(a.t, "the log says: "+outcome, func() bool { return strings.Count(a.output(), outcome) > before })
+	if outcome == reloaded {
+		a.listeners = listenersIn(yaml)
+	}
 }
 
 // The outcomes of a SIGHUP.

@@ -13,7 +13,7 @@ import (
 )
 
 // metricsAt finds where metrics are served, the last line counts.
-var metricsAt = regexp.MustCompile(`msg="serving metrics" address=(\S+)`)
+var metricsAt = regexp.MustCompile(`msg"?[=:]"?serving metrics"?[ ,]"?address"?[=:]"?([^\s"]+)`)
 
 func (a *appbind) endpoint() string {
 	a.t.Helper()

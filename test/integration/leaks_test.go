@@ -1,0 +1,88 @@
+package integration
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// balance is what appbind held when it was ready: at the end of each test, when the
+// clients are gone, it holds no more, whatever has happened to its directory.
+type balance struct {
+	watched   bool // appbind has a metrics listener
+	added     bool // the harness gave it
+	listeners int  // now
+	before    holdings
+}
+
+// holdings are descriptors and goroutines without those of links to the
+// directory, which come and go: each has one of both.
+type holdings struct{ descriptors, goroutines int }
+
+// metricsListener is added to configurations that have none.
+const metricsListener = "observe: {listen: 127.0.0.1:0}\n"
+
+// observed is a configuration with a metrics listener.
+func (b *balance) observed(yaml string) string {
+	b.watched = true
+	if strings.Contains(yaml, "observe:") {
+		return yaml
+	}
+	b.added = true
+	return yaml + metricsListener
+}
+
+// again is a further configuration of the same appbind.
+func (b *balance) again(yaml string) string {
+	if b.added && !strings.Contains(yaml, "observe:") {
+		yaml += metricsListener
+	}
+	b.watched = strings.Contains(yaml, "observe:")
+	return yaml
+}
+
+// listenersIn counts the listeners of a configuration.
+func listenersIn(yaml string) int { return strings.Count(yaml, "- url:") }
+
+// watch notes what appbind holds, and compares at the end of the test.
+func (a *appbind) watch(yaml string) {
+	a.listeners = listenersIn(yaml)
+	began := a.listeners
+	var ok bool
+	if a.before, _, ok = a.holds(); !ok {
+		a.t.Fatalf("appbind has no metrics:\n%s", a.output())
+	}
+	a.t.Cleanup(func() { // before its end, and after that of its clients
+		if a.t.Failed() || !a.watched || !a.running() {
+			return
+		}
+		more := max(0, a.listeners-began)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.After(patience); ; {
+			now, clients, ok := a.holds()
+			if !a.running() || ok && clients == 0 && now.descriptors <= a.before.descriptors+more && now.goroutines <= a.before.goroutines+2*more {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-deadline:
+				a.t.Errorf("%d clients, %+v; without clients it was %+v", clients, now, a.before)
+				return
+			}
+		}
+	})
+}
+
+// holds is what appbind holds now, and how many clients it has.
+func (a *appbind) holds() (h holdings, clients int, ok bool) {
+	code, scrape := httpGet(a.endpoint() + "/metrics")
+	if code != 200 {
+		return h, 0, false
+	}
+	number := func(name string) int { return int(metric(a.t, scrape, name)) }
+	links := number("appbind_upstream_links")
+	names, err := os.ReadDir("/proc/" + strconv.Itoa(a.cmd.Process.Pid) + "/fd")
+	return holdings{len(names) - links, number("go_goroutines") - links}, number("appbind_connections"), err == nil
+}

@@ -76,7 +76,7 @@ type rig struct {
 	baseline int // goroutines
 	// descriptors are those open before; what the runtime opens once is among them.
 	descriptors int
-	closing  sync.WaitGroup
+	closing     sync.WaitGroup
 }
 
 // newRig starts a server. change changes its configuration before.

@@ -9,6 +9,9 @@ import (
 	"appbind/config"
 )
 
+// withinKey is a key of this test alone.
+type withinKey struct{}
+
 // spread is an upstream that takes its servers in turn.
 func spread(t *testing.T) *Upstream {
 	t.Helper()
@@ -23,7 +26,7 @@ func TestWithin(t *testing.T) {
 	u := spread(t)
 	why := errors.New("shutting down")
 	for _, waited := range []bool{false, true} {
-		parent, end := context.WithCancelCause(context.WithValue(context.Background(), "key", "value"))
+		parent, end := context.WithCancelCause(context.WithValue(context.Background(), withinKey{}, "value"))
 		ctx, cancel := u.Within(parent, time.Now(), time.Hour)
 		if waited {
 			ctx.Done()
@@ -31,8 +34,8 @@ func TestWithin(t *testing.T) {
 		if d, ok := ctx.Deadline(); !ok || time.Until(d) > time.Hour || time.Until(d) < time.Minute {
 			t.Errorf("deadline %v %v", d, ok)
 		}
-		if ctx.Value("key") != "value" || ctx.Err() != nil || context.Cause(ctx) != nil {
-			t.Error(ctx.Value("key"), ctx.Err(), context.Cause(ctx))
+		if ctx.Value(withinKey{}) != "value" || ctx.Err() != nil || context.Cause(ctx) != nil {
+			t.Error(ctx.Value(withinKey{}), ctx.Err(), context.Cause(ctx))
 		}
 		if a, b := u.turnOf(ctx), u.turnOf(ctx); a != b {
 			t.Errorf("turns %d and %d within one context", a, b)

@@ -194,6 +194,12 @@ func (k *keeper) endHints() {
 // polled is an upstream whose replica polls.
 func polled(t *testing.T, poll, list time.Duration, servers ...*fakeldap.Server) *Upstream {
 	t.Helper()
+	return polledPausing(t, 50*time.Millisecond, poll, list, servers...)
+}
+
+// polledPausing is polled with another time between two looks at the parents.
+func polledPausing(t *testing.T, pause, poll, list time.Duration, servers ...*fakeldap.Server) *Upstream {
+	t.Helper()
 	var urls []config.URL
 	for _, s := range servers {
 		urls = append(urls, urlOf(s))
@@ -201,7 +207,7 @@ func polled(t *testing.T, poll, list time.Duration, servers ...*fakeldap.Server)
 	cfg := testConfig(urls...)
 	cfg.AppPasswords.Lookup, cfg.Users.NameFilter, cfg.Users.EnabledFilter = "replica", "(uid=%s)", "(!(nsAccountLock=TRUE))"
 	return upstream(t, cfg, func(u *Upstream) {
-		u.replica.pause, u.replica.poll, u.replica.list = 50*time.Millisecond, poll, list
+		u.replica.pause, u.replica.poll, u.replica.list = pause, poll, list
 	})
 }
 
@@ -301,8 +307,7 @@ func TestPollParent(t *testing.T) {
 			if tt.control != "" {
 				poll = never
 			}
-			u := polled(t, poll, never, s)
-			u.replica.pause = tt.pause
+			u := polledPausing(t, tt.pause, poll, never, s)
 			isCurrent(t, u, true)
 			if tt.control != "" {
 				k.told(t, 1)

@@ -111,7 +111,7 @@ func (t *table) vacate(dn, but string) {
 	defer t.mu.Unlock()
 	for _, r := range slices.Clone(t.byDN[key]) {
 		if r.entry.Key != but {
-			t.drop(r.entry.Key)
+			t.drop(r.id)
 		}
 	}
 }
@@ -150,9 +150,7 @@ func (t *table) drop(id string) {
 		t.byName.remove(n, r)
 	}
 	if p := t.parents[r.parent]; p != nil {
-		if p.users--; p.users == 0 {
-			delete(t.parents, r.parent)
-		}
+		p.users-- // at 0 it stays until watched: the only user of a container may come again at once
 	}
 }
 
@@ -213,10 +211,11 @@ func (t *table) size() (users int, proven time.Time) {
 	return len(t.byID), t.proven
 }
 
-// watched are the parents to look at, with the IDs that they had.
+// watched are the parents to look at, with the IDs that they had. Those without users are forgotten.
 func (t *table) watched() []parent {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.parents, func(_ string, p *parent) bool { return p.users == 0 })
 	list := make([]parent, 0, len(t.parents))
 	for _, p := range t.parents {
 		list = append(list, *p)

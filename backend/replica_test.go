@@ -379,8 +379,18 @@ func TestTableTwins(t *testing.T) {
 	if tb.find(alice, true, true, now) == nil || tb.watched()[0].users != 1 {
 		t.Error("one entry is left")
 	}
+	tb.know("p", "id of the parent")
+	tb.put("2", entry(), people) // the only user of the parent, changed
+	tb.remove("2")
+	tb.put("2", entry(), people) // or taken out by a hint, and read again
+	if w := tb.watched(); len(w) != 1 || w[0].id != "id of the parent" || w[0].users != 1 {
+		t.Errorf("parents %+v: one that was replaced meanwhile would not be noticed", w)
+	}
 	tb.remove("2")
 	tb.remove("2")
+	if len(tb.watched()) != 0 {
+		t.Error("a parent without users is watched")
+	}
 	if len(tb.byDN)+len(tb.byName)+len(tb.byID)+len(tb.parents) != 0 {
 		t.Errorf("left over: %+v", tb)
 	}

@@ -102,7 +102,7 @@ func (w *guardedWriter) attempt(ctx context.Context) (*backend.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, mods, err := w.m.rules.Modify(snap.Set, w.g.Mods, w.g.Sees, w.m.now())
+	after, mods, err := w.m.Judge(ctx, snap.Set, w.g.Mods, w.g.Sees)
 	if err != nil {
 		return nil, err
 	}

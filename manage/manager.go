@@ -3,7 +3,9 @@ package manage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ type Manager struct {
 	attribute string
 	timeout   time.Duration // of one operation
 	now       Clock
+	hashing   chan struct{} // one token for each who hashes: half of the cores are left to binds
 }
 
 // New makes a manager for an upstream that was started. shared says that the
@@ -29,8 +32,21 @@ func New(cfg *config.Config, up *backend.Upstream, shared bool, now Clock) *Mana
 	rules := RulesOf(&cfg.AppPasswords)
 	rules.Shared = shared
 	return &Manager{cfg: cfg, up: up, rules: rules, attribute: cfg.AppPasswords.Attribute,
-		timeout: time.Duration(cfg.Upstream.OperationTimeout), now: now}
+		timeout: time.Duration(cfg.Upstream.OperationTimeout), now: now, hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 }
+
+// hash waits for the right to hash; release it.
+func (m *Manager) hash(ctx context.Context) error {
+	select {
+	case m.hashing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrContention, ctx.Err())
+	}
+}
+
+// release is the reverse of hash.
+func (m *Manager) release() { <-m.hashing }
 
 // Rules are the rules that the manager keeps.
 func (m *Manager) Rules() *Rules { return m.rules }
@@ -129,6 +145,10 @@ func (o *Operator) Create(ctx context.Context, u *User, q Request) (Issued, erro
 	}
 	var made Issued
 	err := o.change(ctx, u.DN, func(s *Set) (c Change, err error) {
+		if err := o.m.hash(ctx); err != nil {
+			return Change{}, err
+		}
+		defer o.m.release()
 		made, c, err = o.m.rules.Issue(s, q, o.m.now())
 		return c, err
 	})
@@ -201,17 +221,15 @@ func (o *Operator) RevokeAll(ctx context.Context, dn string, which func(v *secre
 func (o *Operator) Add(ctx context.Context, dn string, values [][]byte) ([]string, error) {
 	var stored []string
 	err := o.change(ctx, dn, func(s *Set) (Change, error) {
+		_, out, err := o.m.Judge(ctx, s, []Mod{{Operation: ModAdd, Values: values}}, false)
+		if err != nil {
+			return Change{}, err
+		}
 		stored = nil
-		after := s.clone()
-		for _, raw := range values {
-			v, err := o.m.rules.Admit(after, raw, o.m.now())
-			if err != nil {
-				return Change{}, err
-			}
-			after.add(v)
+		for _, v := range out[0].Values {
 			stored = append(stored, string(v))
 		}
-		return Change{Add: stored}, o.m.rules.Finish(s, after, o.m.now())
+		return Change{Add: stored}, nil
 	})
 	if err != nil {
 		return nil, err

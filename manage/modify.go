@@ -2,6 +2,8 @@ package manage
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -155,4 +157,39 @@ func (m Mod) NamesOurs() bool {
 		}
 	}
 	return false
+}
+
+// maxInClear bounds the values in clear in one request: each is hashed, which
+// takes a core some 60 ms, and an Add is judged before the directory has said
+// whether the client may make the entry.
+const maxInClear = 10
+
+// inClear is how many values would have to be hashed.
+func inClear(mods []Mod) int {
+	n := 0
+	for _, m := range mods {
+		if m.Operation == ModDelete {
+			continue
+		}
+		for _, raw := range m.Values {
+			if v := secrets.Parse(raw); v.Kind == secrets.App && errors.Is(v.Err, secrets.ErrClearText) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Judge is Rules.Modify with a bound on the hashing that it costs.
+func (m *Manager) Judge(ctx context.Context, s *Set, mods []Mod, sees bool) (after *Set, out []Mod, err error) {
+	switch n := inClear(mods); {
+	case n > maxInClear:
+		return nil, nil, violationf("at most %d passwords in clear in one request: send several, or write hashes", maxInClear)
+	case n > 0:
+		if err := m.hash(ctx); err != nil {
+			return nil, nil, err
+		}
+		defer m.release()
+	}
+	return m.rules.Modify(s, mods, sees, m.now())
 }

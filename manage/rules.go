@@ -126,7 +126,7 @@ func clearText(hash string) (password string, ok bool) {
 // which is hashed (and the selector of a generated password put into NAME), or
 // the expiry is missing where there must be one. Errors: *Violation.
 //
-// The number of live values is judged of a whole change, see Finish: the same
+// The number of live values is judged of a whole change, see Modify: the same
 // change may delete others.
 func (r *Rules) Admit(s *Set, raw []byte, now time.Time) ([]byte, error) {
 	v := secrets.Parse(raw)
@@ -195,6 +195,3 @@ func unusable(err error) error {
 	}
 	return &Violation{Reason: err.Error()}
 }
-
-// Finish judges a whole change of an entry from before to after. Errors: *Violation.
-func (r *Rules) Finish(before, after *Set, now time.Time) error { return r.room(before, after, now) }

@@ -7,9 +7,8 @@ import (
 
 // What the guard says of writes to the secrets attribute that it does not look into further.
 var (
-	refuseSecretRDN   = &refusal{wire.ResultConstraintViolation, "the app password attribute cannot be a part of a name"}
-	refuseInBatch     = &refusal{wire.ResultUnwillingToPerform, "app passwords cannot be changed within a transaction: send this modify by itself"}
-	refuseManyInClear = &refusal{wire.ResultConstraintViolation, "too many app passwords in one request"}
+	refuseSecretRDN = &refusal{wire.ResultConstraintViolation, "the app password attribute cannot be a part of a name"}
+	refuseInBatch   = &refusal{wire.ResultUnwillingToPerform, "app passwords cannot be changed within a transaction: send this modify by itself"}
 )
 
 // Controls with which a modify is not carried out when it is answered, so that what came of it cannot be looked after.
@@ -139,15 +138,6 @@ func (w *secretWrite) body(mods []manage.Mod) []byte {
 		dst = wire.CloseElement(dst, change, wire.TagSequence)
 	}
 	return wire.CloseElement(dst, start, wire.TagSequence)
-}
-
-// values is how many values the request writes.
-func (w *secretWrite) values() int {
-	n := 0
-	for _, m := range w.mods {
-		n += len(m.Values)
-	}
-	return n
 }
 
 // batched reports whether a control puts the request into a transaction.

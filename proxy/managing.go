@@ -11,22 +11,17 @@ import (
 	"appbind/wire"
 )
 
-// maxSecretValues bounds the values of the secrets attribute in one request: each
-// may have to be hashed, which takes a core some 60 ms.
-const maxSecretValues = 100
-
 // writeSecrets carries out a Modify or Add that writes the secrets attribute,
 // judged by the rules of package manage, over the client's own link. The client
 // is not read meanwhile, as during a bind.
 func (c *conn) writeSecrets(m wire.Message, st *state, w *secretWrite) (*refusal, error) {
-	switch {
-	case w.values() > maxSecretValues:
-		return refuseManyInClear, nil
-	case batched(m.Controls):
+	if batched(m.Controls) {
 		return refuseInBatch, nil
 	}
 	if w.op == wire.OpAddRequest {
-		_, mods, err := st.manager.Rules().Modify(&manage.Set{}, w.mods, true, time.Now())
+		ctx, cancel := c.opContext(st)
+		defer cancel()
+		_, mods, err := st.manager.Judge(ctx, &manage.Set{}, w.mods, true)
 		if err != nil {
 			return c.manageFailed(st, w.target, err), nil
 		}

@@ -17,7 +17,9 @@ type balance struct {
 }
 
 // holdings are descriptors and goroutines without those of links to the
-// directory, which come and go: each has one of both.
+// directory, which come and go, each with one of both, and without those of the
+// history's database, which is opened when its directory lets it be: three or so
+// files, and one goroutine of database/sql.
 type holdings struct{ descriptors, goroutines int }
 
 // metricsListener is added to configurations that have none.
@@ -83,6 +85,16 @@ func (a *appbind) holds() (h holdings, clients int, ok bool) {
 	}
 	number := func(name string) int { return int(metric(a.t, scrape, name)) }
 	links := number("appbind_upstream_links")
-	names, err := os.ReadDir("/proc/" + strconv.Itoa(a.cmd.Process.Pid) + "/fd")
-	return holdings{len(names) - links, number("go_goroutines") - links}, number("appbind_connections"), err == nil
+	dir := "/proc/" + strconv.Itoa(a.cmd.Process.Pid) + "/fd/"
+	names, err := os.ReadDir(dir)
+	h = holdings{len(names) - links, number("go_goroutines") - links}
+	database := 0
+	for _, n := range names {
+		if file, err := os.Readlink(dir + n.Name()); err == nil && strings.Contains(file, "/history.db") {
+			database++
+		}
+	}
+	h.descriptors -= database
+	h.goroutines -= min(database, 1)
+	return h, number("appbind_connections"), err == nil
 }

@@ -41,6 +41,7 @@ type life struct {
 type writerKind interface {
 	create(uid, label string) (password string, o outcome, err error)
 	revoke(uid, label string) (outcome, error)
+	close() // when it is done
 }
 
 // throughAppbind is a client of appbind that connects anew when appbind was killed.
@@ -75,6 +76,14 @@ func (p *throughAppbind) with(f func(c *ldap.Conn) error) (outcome, error) {
 		return no, nil
 	}
 	return no, err
+}
+
+// close ends the client.
+func (p *throughAppbind) close() {
+	if p.conn != nil {
+		p.conn.Close()
+		p.conn = nil
+	}
 }
 
 func (p *throughAppbind) revoke(uid, label string) (outcome, error) {
@@ -141,6 +150,8 @@ func managed(err error) (outcome, error) {
 	return no, err
 }
 
+func (*byManager) close() {}
+
 // newManager makes what the command line works with.
 func newManager(t *testing.T, yaml string) *manage.Manager {
 	t.Helper()
@@ -182,6 +193,7 @@ func TestThreeWriters(t *testing.T) {
 	for w := range 6 {
 		kind := []writerKind{&byModify{throughAppbind{uri: uri}}, &byPassword{throughAppbind{uri: uri}}, &byManager{m: manager, ctx: t.Context()}}[w%3]
 		writers.Go(func() {
+			defer kind.close()
 			retry := time.NewTicker(10 * time.Millisecond)
 			defer retry.Stop()
 			for int(made.Load()) < operations && !t.Failed() {
@@ -228,6 +240,7 @@ func TestOneLabel(t *testing.T) {
 		uri := []string{a.uri(), b.uri()}[w%2]
 		kind := []writerKind{&byModify{throughAppbind{uri: uri}}, &byPassword{throughAppbind{uri: uri}}, &byManager{m: manager, ctx: t.Context()}}[w%3]
 		writers.Go(func() {
+			defer kind.close()
 			for n := range labels {
 				_, o, err := kind.create("alice", fmt.Sprintf("d%d", n))
 				var v *manage.Violation

@@ -51,10 +51,14 @@ func listenersIn(yaml string) int { return strings.Count(yaml, "- url:") }
 func (a *appbind) watch(yaml string) {
 	a.listeners = listenersIn(yaml)
 	began := a.listeners
-	var ok bool
-	if a.before, _, ok = a.holds(); !ok {
-		a.t.Fatalf("appbind has no metrics:\n%s", a.output())
-	}
+	eventually(a.t, "appbind tells what it holds", func() bool {
+		if !a.running() {
+			a.t.Fatalf("appbind has ended:\n%s", a.output())
+		}
+		var ok bool
+		a.before, _, ok = a.holds()
+		return ok
+	})
 	a.t.Cleanup(func() { // before its end, and after that of its clients
 		if a.t.Failed() || !a.watched || !a.running() {
 			return
@@ -77,16 +81,15 @@ func (a *appbind) watch(yaml string) {
 	})
 }
 
-// holds is what appbind holds now, and how many clients it has.
+// holds is what appbind holds now, and how many clients it has; not ok: it cannot be told, or links came or went meanwhile.
 func (a *appbind) holds() (h holdings, clients int, ok bool) {
-	code, scrape := httpGet(a.endpoint() + "/metrics")
-	if code != 200 {
+	links, scrape := a.links()
+	dir := "/proc/" + strconv.Itoa(a.cmd.Process.Pid) + "/fd/"
+	names, err := os.ReadDir(dir)
+	if after, _ := a.links(); err != nil || links < 0 || links != after {
 		return h, 0, false
 	}
 	number := func(name string) int { return int(metric(a.t, scrape, name)) }
-	links := number("appbind_upstream_links")
-	dir := "/proc/" + strconv.Itoa(a.cmd.Process.Pid) + "/fd/"
-	names, err := os.ReadDir(dir)
 	h = holdings{len(names) - links, number("go_goroutines") - links}
 	database := 0
 	for _, n := range names {
@@ -96,5 +99,14 @@ func (a *appbind) holds() (h holdings, clients int, ok bool) {
 	}
 	h.descriptors -= database
 	h.goroutines -= min(database, 1)
-	return h, number("appbind_connections"), err == nil
+	return h, number("appbind_connections"), true
+}
+
+// links are the links to the directory, and the metrics that they are taken from; -1: there are no metrics.
+func (a *appbind) links() (n int, scrape string) {
+	code, scrape := httpGet(a.endpoint() + "/metrics")
+	if code != 200 {
+		return -1, scrape
+	}
+	return int(metric(a.t, scrape, "appbind_upstream_links")), scrape
 }

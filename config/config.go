@@ -225,10 +225,16 @@ type Fallback struct {
 
 // History is the record of who used which app password when, from where.
 type History struct {
-	// Store is sqlite (default: a file) or none.
-	Store string `yaml:"store" oneof:"sqlite,none"`
+	// Store is sqlite (default: a file), postgres (for several instances that share it) or none.
+	Store string `yaml:"store" oneof:"sqlite,postgres,none"`
 	// Path is the file of SQLite; empty: history.db in state_dir. It is made when it is missing, for appbind alone (mode 0600).
 	Path string `yaml:"path" is:"path"`
+	// URL is the PostgreSQL database, postgres://USER@HOST/DATABASE?sslmode=verify-full, or postgres://USER@/DATABASE?host=/run/postgresql; without a password.
+	URL string `yaml:"url" is:"postgres"`
+	// Password is that of PostgreSQL's user; better password_file.
+	Password Secret `yaml:"password"`
+	// PasswordFile is a file that holds it.
+	PasswordFile string `yaml:"password_file" is:"passwordfile"`
 	// Retention is how long uses and failures are kept, with their addresses; default 90d.
 	Retention Duration `yaml:"retention" range:"1d..3650d"`
 	// Coalesce is the interval in which uses of one app password by one service from one address are one row; default 1m.

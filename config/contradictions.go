@@ -18,6 +18,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.external(cfg)
 	d.ownEntry(cfg)
 	d.lifetimes(&cfg.AppPasswords)
+	d.history(&cfg.History)
 	d.limits(cfg)
 	d.observe(&cfg.Observe)
 }

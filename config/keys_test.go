@@ -21,6 +21,8 @@ func up(text string) string {
 
 func listener(text string) string { return instead(1, "listeners: [{"+text+"}]") }
 
+const inClear = "must say sslmode=verify-full (or disable, where the network is trusted): without it a connection may go on in clear"
+
 // TestKeys: one mistake each, exactly. "" means that there is none.
 func TestKeys(t *testing.T) {
 	t.Parallel()
@@ -93,7 +95,25 @@ func TestKeys(t *testing.T) {
 		{with("history: {retention: 1d, coalesce: 24h}"), ""},
 		{with("history: {retention: 23h}"), "4: history.retention: must be from 1d to 3650d"},
 		{with("history: {coalesce: 59s}"), "4: history.coalesce: must be from 1m to 24h"},
-		{with("history: {store: mysql}"), "4: history.store: must be sqlite or none"},
+		{with("history: {store: mysql}"), "4: history.store: must be sqlite, postgres or none"},
+		{with("history: {store: postgres, url: 'postgres://appbind@db.example.org/appbind?sslmode=verify-full'}"), ""},
+		{with("history: {store: postgres, url: 'postgres://appbind@127.0.0.1:5433/appbind', password: x}"), ""},
+		{with("history: {store: postgres, url: 'postgresql://appbind@/appbind?host=/run/postgresql', password_file: p}"), ""},
+		{with("history: {store: postgres, url: 'postgres://appbind@db.example.org/appbind?sslmode=disable'}"), ""},
+		{with("history: {store: postgres, url: 'postgres://a:hunter2@127.0.0.1/d'}"), "4: history.url: must not hold the password, which would stand in logs; give history.password_file"},
+		{with("history: {store: postgres, url: 'postgres://a@127.0.0.1/d?password=hunter2'}"), "4: history.url: must not hold the password, which would stand in logs; give history.password_file"},
+		{with("history: {store: postgres, url: 'postgres://127.0.0.1/d'}"), "4: history.url: must name the user: postgres://USER@HOST/DATABASE"},
+		{with("history: {store: postgres, url: 'host=a user=b'}"), "4: history.url: must be postgres://USER@HOST/DATABASE"},
+		{with("history: {store: postgres, url: 'postgres://a@b'}"), "4: history.url: must be postgres://USER@HOST/DATABASE"},
+		{with("history: {store: postgres, url: 'postgres://a@b/c?%zz'}"), "4: history.url: must be postgres://USER@HOST/DATABASE, with options as ?name=value&name=value"},
+		{with("history: {store: postgres, url: 'postgres://a@192.0.2.1/d'}"), "4: history.url: " + inClear},
+		{with("history: {store: postgres, url: 'postgres://a@192.0.2.1/d?sslmode=prefer'}"), "4: history.url: " + inClear},
+		{with("history: {store: postgres, url: 'postgres://a@/d?host=/run/postgresql,192.0.2.1'}"), "4: history.url: " + inClear},
+		{with("history: {store: postgres}"), "4: history.url: is required: the database, such as postgres://appbind@/appbind?host=/run/postgresql"},
+		{with("history: {store: postgres, url: 'postgres://a@/d', path: x}"), "4: history.path: is for history.store: sqlite"},
+		{with("history: {url: 'postgres://a@/d'}"), "4: history.url: is for history.store: postgres"},
+		{with("history: {password: x}"), "4: history.password: is for history.store: postgres"},
+		{with("history: {store: postgres, url: 'postgres://a@/d', password: x, password_file: y}"), "4: history.password_file: contradicts history.password: give one of them"},
 		// texts by kind
 		{with("app_passwords: {lookup: cached}"), "4: app_passwords.lookup: must be live or replica"},
 		{with("app_passwords: {algorithm: argon}"), "4: app_passwords.algorithm: must be sha256, bcrypt, argon2i or argon2id"},

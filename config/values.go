@@ -220,6 +220,8 @@ func checkText(kind, text string) string {
 		}
 	case "hostport":
 		return checkHostPort(text)
+	case "postgres":
+		return checkPostgres(text)
 	case "mode":
 		if !modeBits.MatchString(text) {
 			return `must be permission bits in octal, such as "0660"`

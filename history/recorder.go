@@ -21,7 +21,8 @@ const (
 	// writeTime bounds one write, and closeTime what is left to write at the end.
 	writeTime = 15 * time.Second
 	closeTime = 5 * time.Second
-	// longestPause bounds the pause before a store that failed is tried again.
+	// A store that failed is tried again after a pause that grows from firstPause to longestPause.
+	firstPause   = time.Second
 	longestPause = time.Minute
 	// purgeEvery is how often what is too old is deleted.
 	purgeEvery = time.Hour
@@ -173,7 +174,7 @@ func (r *Recorder) run() {
 	defer close(r.done)
 	timer := time.NewTimer(0) // what is wrong with the store is told at once
 	defer timer.Stop()
-	pause := FlushEvery
+	pause := firstPause
 	for {
 		select {
 		case <-timer.C:
@@ -186,11 +187,12 @@ func (r *Recorder) run() {
 			return
 		}
 		if r.round(writeTime) == nil {
-			pause = FlushEvery
+			timer.Reset(FlushEvery)
+			pause = firstPause
 		} else {
+			timer.Reset(pause)
 			pause = min(2*pause, longestPause)
 		}
-		timer.Reset(pause)
 	}
 }
 

@@ -140,11 +140,11 @@ func TestStoreFails(t *testing.T) {
 			t.Errorf("%+v, %d stored", st, f.stored())
 		}
 		tries := len(f.opened)
-		if tries < 8 || tries > 14 {
+		if tries < 12 || tries > 18 {
 			t.Errorf("the store was tried %d times in ten minutes", tries)
 		}
 		for i := 3; i < tries; i++ {
-			if d := f.opened[i].Sub(f.opened[i-1]); d < FlushEvery || d > longestPause {
+			if d := f.opened[i].Sub(f.opened[i-1]); d < firstPause || d > longestPause {
 				t.Errorf("a pause of %v", d)
 			}
 		}

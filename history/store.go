@@ -68,6 +68,8 @@ func open(ctx context.Context, cfg *config.Config, make bool) (*Store, error) {
 		return nil, ErrNone
 	case "sqlite":
 		s, err = openSQLite(cfg.HistoryFile(), make)
+	case "postgres":
+		s, err = openPostgres(cfg.History)
 	default:
 		return nil, fmt.Errorf("appbind: internal error: no history store %q", cfg.History.Store)
 	}

@@ -26,7 +26,7 @@ type maker struct {
 
 // makers are the kinds of stores. What is tested with one is tested with all.
 func makers() []maker {
-	return []maker{{"sqlite", sqliteConfig}}
+	return []maker{{"sqlite", sqliteConfig}, {"postgres", postgresConfig}}
 }
 
 func sqliteConfig(t *testing.T) *config.Config {
@@ -61,15 +61,15 @@ func opened(t *testing.T, cfg *config.Config) *Store {
 
 var (
 	// begin is a moment in the middle of a minute and of a day.
-	begin  = time.Date(2026, 3, 1, 12, 30, 30, 0, time.UTC)
-	home   = netip.MustParseAddr("192.0.2.7")
-	away   = netip.MustParseAddr("2001:db8::1")
-	server = netip.MustParseAddr("10.0.0.1")
+	begin      = time.Date(2026, 3, 1, 12, 30, 30, 0, time.UTC)
+	home       = netip.MustParseAddr("192.0.2.7")
+	away       = netip.MustParseAddr("2001:db8::1")
+	mailServer = netip.MustParseAddr("10.0.0.1")
 )
 
 // phone is alice's app password, used at a time.
 func phone(at time.Time) Event {
-	return Event{Time: at, Entry: "entryuuid:a", DN: "uid=alice", Kind: App, ID: "ph0n", Label: "phone", Service: "imap", Addr: home, Peer: server, Listener: "ldap://l"}
+	return Event{Time: at, Entry: "entryuuid:a", DN: "uid=alice", Kind: App, ID: "ph0n", Label: "phone", Service: "imap", Addr: home, Peer: mailServer, Listener: "ldap://l"}
 }
 
 // with is an event that differs.
@@ -133,7 +133,7 @@ func TestUsesOfAMinuteAreOne(t *testing.T) {
 		if !u.First.Equal(begin) || !u.Last.Equal(begin.Add(29*time.Second)) || u.Times != 3 {
 			t.Errorf("got %+v", u)
 		}
-		want := Use{Entry: "entryuuid:a", DN: "uid=alice", Kind: App, ID: "ph0n", Label: "phone", Service: "imap", Addr: home, Peer: server, Listener: "ldap://l",
+		want := Use{Entry: "entryuuid:a", DN: "uid=alice", Kind: App, ID: "ph0n", Label: "phone", Service: "imap", Addr: home, Peer: mailServer, Listener: "ldap://l",
 			First: u.First, Last: u.Last, Times: 3}
 		if u != want {
 			t.Errorf("got %+v, want %+v", u, want)

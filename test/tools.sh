@@ -29,6 +29,12 @@ else
 	need samba-tool samba-common-bin
 	need /usr/share/samba/setup/provision.ldif samba-ad-provision
 	need "$(echo /usr/lib/*/samba/ldb/samba_dsdb.so)" samba-dsdb-modules samba-vfs-modules
+	# Debian keeps the server's programs out of the path.
+	found=
+	for program in /usr/lib/postgresql/*/bin/initdb; do
+		[ ! -e "$program" ] || found=yes
+	done
+	[ -n "$found" ] || need initdb postgresql
 fi
 [ -n "$packages" ] || exit 0
 

@@ -13,6 +13,9 @@ func (c *check) history(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	file := c.cfg.HistoryFile()
+	if c.cfg.History.Store == "postgres" {
+		file = c.cfg.History.URL
+	}
 	store, err := history.Open(ctx, c.cfg)
 	switch {
 	case errors.Is(err, history.ErrNone):

@@ -40,6 +40,7 @@ var imports = map[string][]string{
 	"observe":          {"auth", "backend", "config", "history", "proxy"},
 	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "history", "manage", "observe", "proxy", "secrets", "wire"},
 	"test/bench":       {"secrets", "wire"},
+	"test/postgres":    {},
 	"test/relay":       {},
 	"test/soak":        {"secrets", "test/relay", "wire"},
 	"test/directories": {},

@@ -96,9 +96,7 @@ func (u *Upstream) runSurveyor() {
 				return
 			}
 		}
-		ctx, cancel := context.WithTimeout(u.stop, surveyTime)
-		_ = u.readSurvey(ctx) // it has said so in the log
-		cancel()
+		_ = u.readSurvey(u.stop) // it has said so in the log
 		if !u.survey.Load().read {
 			u.askSurvey()
 			if !u.pause(firstSurveyPause) {
@@ -136,6 +134,9 @@ func (u *Upstream) readSurvey(ctx context.Context) error {
 	if now := u.survey.Load(); now != before && now.read {
 		return nil // someone else has just made it
 	}
+	// Whoever waits behind us, waits no longer than this: one server that hangs must not keep all from looking again.
+	ctx, cancel := context.WithTimeout(ctx, surveyTime)
+	defer cancel()
 	sv := unsurveyed(u.cfg)
 	for _, step := range []func(context.Context, *survey) error{
 		u.readRoot, u.readSchema, u.readBases, u.readLockout,

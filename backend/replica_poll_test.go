@@ -232,6 +232,8 @@ func TestPollFollows(t *testing.T) {
 	}{
 		{"uSNChanged", true, nil, 5 * time.Millisecond, 20 * time.Millisecond, "uSNChanged"},
 		{"modifyTimestamp", false, nil, 5 * time.Millisecond, 20 * time.Millisecond, "modifyTimestamp"},
+		{"uSNChanged, looks alone", true, nil, 5 * time.Millisecond, never, "uSNChanged"},
+		{"modifyTimestamp, looks alone", false, nil, 5 * time.Millisecond, never, "modifyTimestamp"},
 		{"pages", false, []string{oidPaged}, 5 * time.Millisecond, 20 * time.Millisecond, "modifyTimestamp"},
 		{"notification", true, []string{oidNotification, oidPaged}, never, never, "change notification"},
 		{"persistent search", false, []string{oidPersistentSearch}, never, never, "persistent search"},
@@ -243,7 +245,7 @@ func TestPollFollows(t *testing.T) {
 			if i := isCurrent(t, u, true); !strings.Contains(i.Source, tt.says) || i.Users != 2 {
 				t.Errorf("%+v", i)
 			}
-			hints := tt.list == never
+			hints, lists := tt.poll == never, tt.list != never
 			if hints {
 				k.told(t, 1)
 			}
@@ -272,7 +274,7 @@ func TestPollFollows(t *testing.T) {
 			within("renamed back", eve, "")
 			k.put("uid=new,"+people, "n", "objectClass", "person", "uid", "new", "appPassword", "$app$n$h")
 			within("created", "new", "$app$n$h ")
-			if !tt.ad || !hints { // of a deletion Active Directory tells nothing
+			if lists || hints && !tt.ad { // of a deletion Active Directory tells nothing
 				k.remove("uid=new," + people)
 				within("deleted", "uid=new,"+people, "none")
 				within("deleted, by name", "new", "none")
@@ -282,7 +284,7 @@ func TestPollFollows(t *testing.T) {
 			within("created again", eve, "$app$f$h ")
 			within("created again, by name", "eve", "$app$f$h ")
 			within("somebody else", max, "$app$m$h ")
-			if !hints || tt.ad { // persistent search tells of no move out of the base
+			if lists || hints && tt.ad { // persistent search tells of no move out of the base
 				k.move(eve, "uid=eve,dc=example,dc=org")
 				within("moved out", "eve", "none")
 			}
@@ -322,6 +324,69 @@ func TestPollParent(t *testing.T) {
 			until(t, "the parent is noticed", soon, func() bool { return heldCopy(u, "uid=sue,"+sub) == "none" })
 			until(t, "the new DN", soon, func() bool { return heldCopy(u, "uid=sue,ou=gone,"+people) == "$app$s$h " })
 		})
+	}
+}
+
+// TestPollParentReplaced: another container of the same name, and what was below it is gone.
+func TestPollParentReplaced(t *testing.T) {
+	sub := "ou=sub," + people
+	k := newKeeper(false)
+	k.put(sub, "s", "objectClass", "organizationalUnit")
+	k.put("uid=sue,"+sub, "u", "objectClass", "person", "uid", "sue", "appPassword", "$app$s$h")
+	u := polled(t, 20*time.Millisecond, never, fake(t, fakeldap.Options{Handler: k.Handle}))
+	isCurrent(t, u, true)
+	until(t, "sue is held", soon, func() bool { return heldCopy(u, "sue") == "$app$s$h " })
+	k.Remove("uid=sue," + sub)
+	k.put(sub, "t", "objectClass", "organizationalUnit")
+	until(t, "the parent is another one", soon, func() bool { return heldCopy(u, "sue") == "none" })
+}
+
+// TestPollLinkEnd: a link that ends takes the copy along at once, not with the next look; the server itself is well.
+func TestPollLinkEnd(t *testing.T) {
+	k := newKeeper(false)
+	s := fake(t, fakeldap.Options{Handler: k.Handle})
+	u := polled(t, never, never, s)
+	isCurrent(t, u, true)
+	k.put("uid=eve,"+people, "e", "objectClass", "person", "uid", "eve") // nothing tells of it
+	s.CloseConns()
+	until(t, "listed anew", soon, func() bool { return heldCopy(u, "eve") == "" })
+}
+
+// TestHintSink: a change takes the entry out, whatever it is known by; what a refresh tells is none.
+func TestHintSink(t *testing.T) {
+	t.Parallel()
+	u := unstarted(t, testConfig())
+	p := newPoll(&session{up: u, sv: u.survey.Load(), table: newTable(newCopied(nil, newSchema("", nil)))}, &stampMark{})
+	id := strings.Repeat("e", 16)
+	value := wire.AppendElement([]byte{0x0a, 1, stateDelete}, wire.TagOctetString, []byte(id))
+	control := wire.AppendControl(nil, oidSyncState, false, wire.AppendElement(nil, wire.TagSequence, value))
+	for _, tt := range []struct {
+		key, dn string
+		refresh bool
+		want    bool
+	}{
+		{"nsuniqueid:" + uniqueID("e"), "uid=elsewhere," + people, false, false},
+		{"entryuuid:65656565-6565-6565-6565-656565656565", "uid=elsewhere," + people, false, false},
+		{"entryuuid:another", alice, false, false},
+		{"entryuuid:another", "uid=elsewhere," + people, false, true},
+		{"nsuniqueid:" + uniqueID("e"), alice, true, true},
+	} {
+		p.table = newTable(newCopied(nil, newSchema("", nil)))
+		p.hinter.table = p.table
+		p.table.put(tt.key, &record{entry: &auth.Entry{DN: alice, Key: tt.key}, parent: "p"}, people)
+		p.touched.begin()
+		m, err := wire.Parse(entryWith(7, tt.dn, control))
+		if err != nil {
+			t.Fatal(err)
+		}
+		(&hintSink{hinter: p.hinter, round: &hintRound{}, refresh: tt.refresh}).Deliver(m, false, false)
+		if got := len(p.table.records()) == 1; got != tt.want {
+			t.Errorf("%+v: held %v", tt, got)
+		}
+		if p.touched.has("nsuniqueid:"+uniqueID("e"), "") == tt.refresh || p.touched.has("", tt.dn) == tt.refresh {
+			t.Errorf("%+v: a list that is being read would bring it back", tt)
+		}
+		p.touched.end()
 	}
 }
 

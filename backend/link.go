@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -132,6 +133,9 @@ func (l *Link) enter(group *Group, op wire.Op, sink Sink, watch bool) (int32, er
 // part of its answer may be on its way through the sink just now.
 func (l *Link) flush(id int32, appendErr error) (int32, error) {
 	if appendErr == nil {
+		if l.crowded() {
+			runtime.Gosched()
+		}
 		if err := l.writer.Flush(); err != nil {
 			l.lose(l.wrap(err))
 		}
@@ -146,6 +150,14 @@ func (l *Link) flush(id int32, appendErr error) (int32, error) {
 		return id, nil // the reader was first
 	}
 	return 0, fmt.Errorf("%w: %w", ErrNotSent, err)
+}
+
+// crowded reports whether several requests are outstanding, so that others are likely to
+// have one to send as well: it then goes out with the next write, and one is enough for all.
+func (l *Link) crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pending.byID) > 1
 }
 
 // wrap makes an error of the connection one of this package.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"sync"
 	"time"
@@ -45,7 +46,8 @@ type Group struct {
 	mu         sync.Mutex // guards the fields below; no I/O under it; taken before a Link's mu
 	password   auth.Password
 	clients    int
-	links      []*Link // those that take requests; each counts in Upstream.shares.links
+	links      []*Link   // those that take requests; each counts in Upstream.shares.links
+	expires    time.Time // when the first of links has served for sharedLife, or before
 	connecting bool
 	refused    bool            // the directory has refused the password: no further bind is tried
 	waiting    []chan struct{} // who waits for room, first come first
@@ -56,7 +58,8 @@ type Group struct {
 
 // shares is the groups of an Upstream.
 type shares struct {
-	secret []byte // of the key of a group; random
+	secret  []byte    // of the key of a group; random
+	hashers sync.Pool // of HMACs with secret
 
 	mu     sync.Mutex // guards the fields below; taken before a Group's mu; no I/O under it
 	groups map[[sha256.Size]byte]*Group
@@ -66,13 +69,17 @@ type shares struct {
 
 // groupKey tells groups apart without holding a password.
 func (s *shares) groupKey(dn string, password auth.Password) (key [sha256.Size]byte) {
-	h := hmac.New(sha256.New, s.secret)
-	var length [8]byte
-	binary.BigEndian.PutUint64(length[:], uint64(len(dn)))
-	h.Write(length[:])
-	h.Write([]byte(dn))
-	h.Write(password)
+	h, _ := s.hashers.Get().(hash.Hash)
+	if h == nil {
+		h = hmac.New(sha256.New, s.secret)
+	}
+	text := binary.BigEndian.AppendUint64(make([]byte, 0, 256), uint64(len(dn)))
+	text = append(append(text, dn...), password...)
+	h.Write(text)
+	clear(text)
 	h.Sum(key[:0])
+	h.Reset()
+	s.hashers.Put(h)
 	return key
 }
 
@@ -128,15 +135,16 @@ func (u *Upstream) Follow(old *Group) *Group {
 
 // join finds or makes a group and counts a client in.
 func (u *Upstream) join(dn string, password auth.Password) *Group {
-	parsed, err := wire.ParseDN(dn)
-	if err != nil {
-		return nil
-	}
 	key := u.shares.groupKey(dn, password)
 	u.shares.mu.Lock()
 	g := u.shares.groups[key]
 	created := g == nil || g.Refused() // refused before, accepted now
 	if created {
+		parsed, err := wire.ParseDN(dn)
+		if err != nil {
+			u.shares.mu.Unlock()
+			return nil
+		}
 		g = &Group{up: u, key: key, dn: dn, dnKey: parsed.Key(), password: auth.Password(clone(password))}
 		u.shares.groups[key] = g
 	}
@@ -201,7 +209,9 @@ func (g *Group) adopt(l *Link, reserve bool) bool {
 	g.mu.Lock()
 	ok := g.clients > 0 && !g.refused && !g.up.closing() && g.count(l.server) < g.most() && l.share(g, g.up.clock.now())
 	if ok {
-		g.links = append(g.links, l)
+		if g.links = append(g.links, l); len(g.links) == 1 {
+			g.expires = l.boundAt().Add(sharedLife)
+		}
 	}
 	g.mu.Unlock()
 	if !ok && reserve {
@@ -398,9 +408,15 @@ func (g *Group) expire() {
 	now := g.up.clock.now()
 	g.mu.Lock()
 	var old []*Link
-	for _, l := range g.links {
-		if now.Sub(l.boundAt()) >= sharedLife {
-			old = append(old, l)
+	if !now.Before(g.expires) {
+		g.expires = now.Add(sharedLife)
+		for _, l := range g.links {
+			end := l.boundAt().Add(sharedLife)
+			if !now.Before(end) {
+				old = append(old, l)
+			} else if end.Before(g.expires) {
+				g.expires = end
+			}
 		}
 	}
 	g.mu.Unlock()

@@ -18,6 +18,7 @@ type state struct {
 	shared   bool            // see guard.shared
 	visible  map[string]bool // the keys of secrets_visible_to
 	external []externalRule
+	spelled  map[string]bool // service_accounts as they are spelled there, which is how they are bound
 	listed   map[string]bool // the keys of service_accounts (true), whose clients may share links, and of passthrough
 	manager  *manage.Manager
 }
@@ -30,7 +31,7 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		Core:    core,
 		own:     newOwnEntry(cfg.OwnEntryAttributes, cfg.AppPasswords.Attribute),
 		shared:  sharedAttribute(cfg.AppPasswords.Attribute),
-		visible: map[string]bool{}, listed: map[string]bool{},
+		visible: map[string]bool{}, listed: map[string]bool{}, spelled: map[string]bool{},
 	}
 	for _, dn := range cfg.Passthrough {
 		parsed, err := wire.ParseDN(dn)
@@ -44,7 +45,7 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		if err != nil {
 			return nil, errors.New("service_accounts: not a DN: " + dn)
 		}
-		st.listed[parsed.Key()] = true
+		st.listed[parsed.Key()], st.spelled[dn] = true, true
 	}
 	st.manager = manage.New(cfg, core.Upstream, st.shared, time.Now)
 	for _, dn := range cfg.SecretsVisibleTo {
@@ -86,6 +87,9 @@ func (c *conn) seesSecrets(st *state) bool { return c.sess.visible && st.seesSec
 
 // isService reports whether dn is listed in service_accounts.
 func (st *state) isService(dn string) bool {
+	if st.spelled[dn] {
+		return true
+	}
 	service, _ := st.listing(dn)
 	return service
 }

@@ -5,7 +5,7 @@
 // bind through to the directory when none fits. All other operations pass.
 //
 // Exit status: 0 success; 1 failure; 2 a mistake in the configuration or on the
-// command line; of passwords also 3 to 5, see exitStatus.
+// command line; of passwords, history and report also 3 to 6, see exitStatus.
 package main
 
 import (
@@ -83,7 +83,8 @@ other operations through to the directory.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
 	})
-	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), passwordsCommand(s), versionCommand(s))
+	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), passwordsCommand(s), historyCommand(s), reportCommand(s),
+		versionCommand(s))
 	for _, c := range root.Commands() {
 		if !c.HasSubCommands() {
 			c.Args = usageArgs(c.Args)

@@ -13,6 +13,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/history"
 	"appbind/manage"
 	"appbind/proxy"
 )
@@ -45,7 +46,7 @@ is for scripts. Exit status: 3 no such user or app password; 4 a rule refuses it
 	return c
 }
 
-// The exit statuses of passwords, beside those of every command.
+// The exit statuses of passwords, history and report, beside those of every command; see exitFound too.
 const (
 	exitNotFound    = 3
 	exitRefused     = 4
@@ -66,7 +67,7 @@ func exitStatus(err error) int {
 	}{
 		{auth.ErrNotFound, exitNotFound}, {auth.ErrAmbiguous, exitNotFound}, {manage.ErrNoSuchPassword, exitNotFound},
 		{manage.ErrSeveral, exitNotFound}, {manage.ErrNotUser, exitNotFound},
-		{manage.ErrNotEligible, exitRefused}, {backend.ErrUnavailable, exitUnavailable},
+		{manage.ErrNotEligible, exitRefused}, {backend.ErrUnavailable, exitUnavailable}, {errFound, exitFound},
 	} {
 		if errors.Is(err, is.err) {
 			return is.code
@@ -80,9 +81,12 @@ type desk struct {
 	streams
 	file  string
 	json  bool
+	cfg   *config.Config
 	house *house
 	up    *backend.Upstream
 	m     *manage.Manager
+	store *history.Store // nil: not asked for yet
+	mute  bool           // the history is told no more
 }
 
 // flags adds those that every command of passwords has.
@@ -106,12 +110,15 @@ func (d *desk) open(ctx context.Context) error {
 		d.house.close()
 		return err
 	}
-	d.up = core.Upstream
+	d.cfg, d.up = cfg, core.Upstream
 	d.m = manage.New(cfg, d.up, proxy.SharedAttribute(cfg.AppPasswords.Attribute), time.Now)
 	return nil
 }
 
 func (d *desk) close() {
+	if d.store != nil {
+		d.store.Close()
+	}
 	d.up.Close()
 	d.house.close()
 }

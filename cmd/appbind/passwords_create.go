@@ -7,7 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"appbind/history"
 	"appbind/manage"
+	"appbind/secrets"
 )
 
 // createOptions are the flags of create.
@@ -81,6 +83,7 @@ func (o *createOptions) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.noted(ctx, u, []*secrets.Value{made.Value}, (*history.Store).Issued)
 	r := rowOf(u, made.Value, now)
 	if o.json {
 		return o.print(struct {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"appbind/history"
 	"appbind/manage"
 	"appbind/secrets"
 )
@@ -289,8 +290,13 @@ func (o *importOptions) storeRow(ctx context.Context, r imported) (label string,
 		_, err := o.m.Rules().Admit(u.Set, raw, o.m.Now())
 		return label, false, err
 	}
-	_, err = o.m.Managing().Add(ctx, u.DN, [][]byte{raw})
-	return label, false, err
+	stored, err := o.m.Managing().Add(ctx, u.DN, [][]byte{raw})
+	if err != nil {
+		return label, false, err
+	}
+	// Its maker may not have put down when it was made; now it is known since when it is here.
+	o.noted(ctx, u, manage.NewSet([][]byte{[]byte(stored[0])}).Values, (*history.Store).Issued)
+	return label, false, nil
 }
 
 // exportOptions are the flags of export.
@@ -329,7 +335,7 @@ func (o *exportOptions) export(ctx context.Context) error {
 	p := newProgress(o.err, "read", 0)
 	err := o.each(ctx, o.user, func(u *manage.User) error {
 		p.step()
-		for _, v := range chosen(u, func(*secrets.Value) bool { return true }) {
+		for _, v := range chosen(u, all) {
 			e := exported{row: rowOf(u, v, now)}
 			if o.values {
 				e.Value = v.Raw

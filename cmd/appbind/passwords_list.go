@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"appbind/config"
 	"appbind/manage"
 	"appbind/secrets"
 )
@@ -20,11 +19,14 @@ type listOptions struct {
 	desk
 	user     string
 	expiring string
+	unused   string
 	expired  bool
 	unusable bool
 	noLabel  bool
 	noExpiry bool
 	within   time.Duration
+	idle     time.Duration
+	past     *past // nil: there is no history
 }
 
 func listCommand(s streams) *cobra.Command {
@@ -33,7 +35,8 @@ func listCommand(s streams) *cobra.Command {
 		Use:   "list -c FILE [--user NAME]",
 		Short: "List the app passwords of a user, or of all",
 		Long: `List the app passwords of a user, or of all users. The filters narrow the list; an
-app password is shown that fits one of those given.`,
+app password is shown that fits one of those given. Last uses are those that the
+history knows of.`,
 		Example: `  appbind passwords list -c /etc/appbind/appbind.yaml --user alice
   appbind passwords list -c /etc/appbind/appbind.yaml --expiring 30d --json`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c, o.list) },
@@ -42,47 +45,75 @@ app password is shown that fits one of those given.`,
 	f := c.Flags()
 	f.StringVarP(&o.user, "user", "u", "", "of this user alone: a DN, or a `NAME` that users.name_filter finds")
 	f.StringVar(&o.expiring, "expiring", "", "those that expire within this `TIME`, such as 30d")
+	f.StringVar(&o.unused, "unused", "", "those not used for this `TIME`, such as 90d, as far as the history knows")
 	f.BoolVar(&o.expired, "expired", false, "those that have expired")
 	f.BoolVar(&o.unusable, "unusable", false, "those that can match no password, and why")
 	f.BoolVar(&o.noLabel, "no-label", false, "those without a label")
 	f.BoolVar(&o.noExpiry, "no-expiry", false, "those that never expire")
-	also(c, func() error {
-		if o.expiring == "" {
-			return nil
+	also(c, func() (err error) {
+		if o.expiring != "" {
+			o.within, err = parsePeriod("expiring", o.expiring)
 		}
-		within, err := config.ParseDuration(o.expiring)
-		if err != nil || within <= 0 {
-			return fmt.Errorf("--expiring %s: not a time such as 30d", o.expiring)
+		if err == nil && o.unused != "" {
+			o.idle, err = parsePeriod("unused", o.unused)
 		}
-		o.within = time.Duration(within)
-		return nil
+		return err
 	})
 	return c
 }
 
-// fits reports whether a row is one of those asked for.
-func (o *listOptions) fits(r row, now time.Time) bool {
-	if o.within == 0 && !o.expired && !o.unusable && !o.noLabel && !o.noExpiry {
+// fits reports whether an app password is one of those asked for.
+func (o *listOptions) fits(r row, u *manage.User, v *secrets.Value, now time.Time) bool {
+	if o.within == 0 && o.idle == 0 && !o.expired && !o.unusable && !o.noLabel && !o.noExpiry {
 		return true
+	}
+	if o.idle > 0 {
+		if unused, _ := o.past.unused(u, v, now.Add(-o.idle)); unused {
+			return true
+		}
 	}
 	return o.within > 0 && r.State == stateLive && r.Expires != nil && r.Expires.Before(now.Add(o.within)) ||
 		o.expired && r.State == stateExpired || o.unusable && r.State == stateUnusable ||
 		o.noLabel && r.Label == "" || o.noExpiry && r.Expires == nil && r.State != stateUnusable
 }
 
+// ask asks the history; where it is no more than an addition, its absence is none of list's failures.
+func (o *listOptions) ask(ctx context.Context, entry string, now time.Time) (err error) {
+	if o.idle == 0 {
+		o.past = o.maybePast(ctx, entry)
+		return nil
+	}
+	o.past, err = o.pastOf(ctx, entry, now.Add(-o.idle))
+	return err
+}
+
 func (o *listOptions) list(ctx context.Context) error {
 	now := o.m.Now()
 	rows := []row{}
 	p := newProgress(o.err, "read", 0)
-	err := o.each(ctx, o.user, func(u *manage.User) error {
+	collect := func(u *manage.User) error {
 		p.step()
-		for _, r := range rowsOf(u, now) {
-			if o.fits(r, now) {
+		for _, v := range chosen(u, all) {
+			r := rowOf(u, v, now)
+			if o.past.addTo(&r, u, v); o.fits(r, u, v, now) {
 				rows = append(rows, r)
 			}
 		}
 		return nil
-	})
+	}
+	var err error
+	if o.user == "" {
+		if err = o.ask(ctx, "", now); err == nil {
+			err = o.m.Each(ctx, collect)
+		}
+	} else {
+		var u *manage.User
+		if u, err = o.find(ctx, o.user); err == nil {
+			if err = o.ask(ctx, u.Key, now); err == nil {
+				err = collect(u)
+			}
+		}
+	}
 	p.end()
 	switch {
 	case err != nil:
@@ -136,10 +167,12 @@ func showCommand(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			r := rowOf(u, v, d.m.Now())
+			d.maybePast(ctx, u.Key).addTo(&r, u, v)
 			if d.json {
-				return d.print(rowOf(u, v, d.m.Now()))
+				return d.print(r)
 			}
-			return details(d.out, rowOf(u, v, d.m.Now()), d.m.Now())
+			return details(d.out, r, d.m.Now())
 		})
 	}
 	return c

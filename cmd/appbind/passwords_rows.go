@@ -22,6 +22,15 @@ type row struct {
 	Expires  *time.Time `json:"expires,omitempty"`
 	Services []string   `json:"services,omitempty"`
 	Networks []string   `json:"networks,omitempty"`
+
+	// As far as the history knows.
+	LastUsed    *time.Time `json:"last_used,omitempty"`
+	LastService string     `json:"last_service,omitempty"`
+	LastAddress string     `json:"last_address,omitempty"`
+	Uses        int64      `json:"uses,omitempty"`
+
+	past  bool // the history was asked
+	never bool // it would know, and there was none
 }
 
 // The states of an app password.
@@ -71,19 +80,47 @@ func rowsOf(u *manage.User, now time.Time) []row {
 // table writes rows for people; users: each row names its user.
 func table(w io.Writer, rows []row, users bool, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	head := "LABEL\tID\tSTATE\tEXPIRES\tSERVICES\tNETWORKS"
-	if users {
-		head += "\tUSER"
+	past := len(rows) > 0 && rows[0].past
+	head := []string{"LABEL", "ID", "STATE", "EXPIRES"}
+	if past {
+		head = append(head, "LAST USED", "FROM")
 	}
-	fmt.Fprintln(t, head)
+	head = append(head, "SERVICES", "NETWORKS")
+	if users {
+		head = append(head, "USER")
+	}
+	fmt.Fprintln(t, strings.Join(head, "\t"))
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s", printable(r.Label), r.ID, r.State, expiryText(r.Expires, now), orAny(r.Services), orAny(r.Networks))
-		if users {
-			fmt.Fprintf(t, "\t%s", printable(r.User))
+		line := []string{printable(r.Label), r.ID, r.State, expiryText(r.Expires, now)}
+		if past {
+			line = append(line, r.usedText(now), placeText(r.LastService, r.LastAddress))
 		}
-		fmt.Fprintln(t)
+		line = append(line, orAny(r.Services), orAny(r.Networks))
+		if users {
+			line = append(line, printable(r.User))
+		}
+		fmt.Fprintln(t, strings.Join(line, "\t"))
 	}
 	return t.Flush()
+}
+
+// usedText is the last use in a table.
+func (r *row) usedText(now time.Time) string {
+	switch {
+	case r.LastUsed != nil:
+		return r.LastUsed.Format(time.DateOnly) + " (" + distance(*r.LastUsed, now) + ")"
+	case r.never:
+		return "never"
+	}
+	return "not known"
+}
+
+// placeText is a service and an address.
+func placeText(service, address string) string {
+	if text := strings.TrimSpace(service + " " + address); text != "" {
+		return printable(text)
+	}
+	return "-"
 }
 
 // details writes one app password for people.
@@ -109,6 +146,14 @@ func details(w io.Writer, r row, now time.Time) error {
 	line("expires", expires)
 	line("services", orAny(r.Services))
 	line("networks", orAny(r.Networks))
+	switch {
+	case r.LastUsed != nil:
+		line("last used", r.LastUsed.Format(time.RFC3339)+" ("+distance(*r.LastUsed, now)+")")
+		line("from", placeText(r.LastService, r.LastAddress))
+		line("uses", fmt.Sprint(r.Uses))
+	case r.past:
+		line("last used", r.usedText(now))
+	}
 	return t.Flush()
 }
 

@@ -673,3 +673,29 @@ func TestUsesByDN(t *testing.T) {
 		}
 	})
 }
+
+// TestLabelOfTheLatest: a renamed app password has its new name, in whatever order its events come.
+func TestLabelOfTheLatest(t *testing.T) {
+	onAll(t, func(t *testing.T, cfg *config.Config, s *Store) {
+		labelled := func(at time.Duration, service, label, denied string) Event {
+			return with(phone(begin.Add(at)), func(e *Event) { e.Service, e.Label, e.Denied = service, label, denied })
+		}
+		expect := func(want string) {
+			t.Helper()
+			if p := one(t, passwords(t, s, "")); p.Label != want {
+				t.Errorf("%q, want %q", p.Label, want)
+			}
+		}
+		write(t, s, labelled(2*time.Second, "imap", "new", ""), labelled(time.Second, "smtp", "old", ""), labelled(0, "sieve", "old", "app password not for this service"))
+		expect("new")
+		write(t, s, labelled(-time.Second, "pop3", "older", ""))
+		expect("new")
+		write(t, s, labelled(3*time.Second, "imap", "newest", "app password expired"))
+		expect("newest")
+		if err := s.Revoked(t.Context(), Change{Time: begin.Add(time.Minute), Entry: "entryuuid:a", DN: "uid=alice", ID: "ph0n", Label: "last"}); err != nil {
+			t.Fatal(err)
+		}
+		write(t, s, labelled(4*time.Second, "imap", "late", ""))
+		expect("last")
+	})
+}

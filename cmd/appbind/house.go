@@ -35,6 +35,7 @@ type house struct {
 	serving       atomic.Pointer[served]
 	recording     atomic.Pointer[recording]
 	historyCounts history.Counts
+	keeps         bool           // the copy of lookup: replica is kept on disk; only by who serves
 	retired       sync.WaitGroup // one for each upstream of an earlier configuration
 }
 
@@ -81,6 +82,9 @@ func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, erro
 	upstream, err := backend.New(cfg, h.log)
 	if err != nil {
 		return proxy.Core{}, err
+	}
+	if file := cfg.SnapshotFile(); file != "" && h.keeps {
+		upstream.KeepSnapshot(file)
 	}
 	if before := h.serving.Load(); before != nil {
 		upstream.Continue(before.upstream)

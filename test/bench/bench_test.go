@@ -264,8 +264,8 @@ func TestRefusedConfiguration(t *testing.T) {
 		}
 		h := &house{dir: dir, program: program, peers: map[string]*server{direct: {addr: "127.0.0.1:1"}},
 			proxies: map[string]*server{}, refused: map[string]error{}}
-		_, err := h.proxy("replica", false)
-		if err == nil || errors.Is(err, errNotAvailable) != want || (h.refused["replica"] != nil) != want {
+		_, err := h.proxy(ours, "replica", false)
+		if err == nil || errors.Is(err, errNotAvailable) != want || (h.refused["appbind-replica"] != nil) != want {
 			t.Errorf("exit status %s: %v", status, err)
 		}
 	}

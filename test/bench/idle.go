@@ -60,7 +60,7 @@ func (h *house) idleOf(i int) (int64, error) {
 		defer s.stop()
 		return hold(s.process, func(int) (net.Conn, error) { return login(s.addr, nil, bindStep("", "", 0)) })
 	}
-	s, err := h.proxy("live", true)
+	s, err := h.proxy(ours, "live", true)
 	if err != nil {
 		return 0, err
 	}

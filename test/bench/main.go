@@ -3,6 +3,7 @@
 //	make bench                                  everything; the figures go to doc/performance.md
 //	make bench BENCH_FLAGS='-quick -only search'    a short look at some works, printed only
 //	make bench BENCH_FLAGS='-only "app password seen" -profile DIR'    CPU profiles too, for go tool pprof
+//	make bench BENCH_FLAGS='-only search -beside OLD'    another build of appbind beside this one, run by run
 //	BENCH_LLOADD=/path/to/lloadd make bench     OpenLDAP's load balancer too
 //
 // It starts, on free ports of loopback and in a directory of its own under
@@ -53,6 +54,8 @@ type options struct {
 	output string
 	// profile is a directory for the CPU profile of appbind in each work; empty: none.
 	profile string
+	// beside is another build of appbind that does the same works; empty: none.
+	beside string
 }
 
 func main() {
@@ -76,6 +79,7 @@ func parse(args []string) (options, error) {
 	f.DurationVar(&o.each, "time", 2*time.Second, "how long each work runs on each server")
 	f.StringVar(&o.output, "o", "", "put the figures into this `file`, between its marks")
 	f.StringVar(&o.profile, "profile", "", "save a CPU profile of appbind in each work to this `directory`; it slows appbind down")
+	f.StringVar(&o.beside, "beside", "", "measure this other `program` of appbind beside the one that is built here")
 	only := f.String("only", "", "only works whose names match this `regexp`; idle and start are names too")
 	_ = f.Parse(args) // ends the program on an error
 	if f.NArg() > 0 {
@@ -124,7 +128,7 @@ func measureAll(r *report, o options, descriptors uint64, progress io.Writer) er
 		return err
 	}
 	defer h.close()
-	h.profile = o.profile
+	h.profile, h.beside = o.profile, o.beside
 	fmt.Fprintln(progress, "loading the directory")
 	if err := h.startPeers(); err != nil {
 		return err

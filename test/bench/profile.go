@@ -17,7 +17,7 @@ const profileOnce = time.Second
 // profiles are wanted. The channel gets the result when the profile is there.
 func (h *house) startProfile(work, name string, s *server, l *load, d time.Duration) <-chan error {
 	saved := make(chan error, 1)
-	if h.profile == "" || name != ours {
+	if h.profile == "" || name != ours && name != other {
 		saved <- nil
 		return saved
 	}
@@ -26,6 +26,9 @@ func (h *house) startProfile(work, name string, s *server, l *load, d time.Durat
 	}
 	// Whole seconds is what the profiler takes; the warm-up is part of it.
 	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.seen, max(1, int(d/time.Second)))
+	if name == other {
+		work += " beside"
+	}
 	file := filepath.Join(h.profile, profileName(work))
 	go func() { saved <- fetch(url, file) }()
 	return saved

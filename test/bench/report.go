@@ -28,7 +28,7 @@ func (r *report) write(w io.Writer) {
 	fmt.Fprintf(w, "| work | server | op/s | p50 | p99 | CPU us/op | to %s | to %s | to %s |%s\n", direct, backLDAP, haproxy, r.lloadd(" to lloadd |"))
 	fmt.Fprintf(w, "|---|---|---:|---:|---:|---:|---|---|---|%s\n", r.lloadd("---|"))
 	for i := range r.works {
-		for _, server := range []string{direct, backLDAP, haproxy, lloadd, ours} {
+		for _, server := range []string{direct, backLDAP, haproxy, lloadd, other, ours} {
 			r.row(w, &r.works[i], server)
 		}
 	}
@@ -74,7 +74,7 @@ func (r *report) row(w io.Writer, k *work, server string) {
 // ratio compares a cell of appbind with a peer's: of the rate and of the CPU time.
 func (r *report) ratio(m sample, peer cell, server string) string {
 	samples := r.results.samples[peer]
-	if server != ours || len(samples) == 0 {
+	if server != ours && server != other || len(samples) == 0 {
 		return ""
 	}
 	p := median(samples)

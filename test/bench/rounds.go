@@ -58,6 +58,9 @@ func (w *work) servers(h *house) []string {
 	}
 	if w.variant != "" {
 		names = append(names, ours)
+		if h.beside != "" {
+			names = append(names, other)
+		}
 	}
 	return names
 }
@@ -65,9 +68,9 @@ func (w *work) servers(h *house) []string {
 // one is one run of a work on a server.
 func (h *house) one(w *work, name string, d time.Duration, primed map[primedCell]bool) (sample, error) {
 	s := h.peers[name]
-	if name == ours {
+	if name == ours || name == other {
 		var err error
-		if s, err = h.proxy(w.variant, w.fresh); err != nil {
+		if s, err = h.proxy(name, w.variant, w.fresh); err != nil {
 			return sample{}, err
 		}
 	}

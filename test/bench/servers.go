@@ -30,7 +30,8 @@ type house struct {
 	site    *site
 	program string // appbind
 	peers   map[string]*server
-	proxies map[string]*server // appbind by variant
+	beside  string             // another build of appbind; empty: none
+	proxies map[string]*server // appbind by build and variant
 	refused map[string]error   // the variants that are not available, and why
 	profile string             // the directory for profiles; empty: none are taken
 }
@@ -42,6 +43,7 @@ const (
 	haproxy  = "HAProxy"
 	lloadd   = "lloadd"
 	ours     = "appbind"
+	other    = "appbind beside" // the other build
 )
 
 const slapdHead = `include /etc/ldap/schema/core.schema
@@ -158,26 +160,31 @@ var variants = map[string]string{
 	"replica": "app_passwords: {lookup: replica}\n",
 }
 
-// proxy is the appbind of a variant, started if it is not running. fresh: it
-// is started anew and remembers nothing.
-func (h *house) proxy(variant string, fresh bool) (*server, error) {
-	if err := h.refused[variant]; err != nil {
+// proxy is a build of appbind, ours or other, in a variant, started if it is not
+// running. fresh: it is started anew and remembers nothing.
+func (h *house) proxy(build, variant string, fresh bool) (*server, error) {
+	name := strings.ReplaceAll(build+" "+variant, " ", "-")
+	if err := h.refused[name]; err != nil {
 		return nil, err
 	}
-	if s := h.proxies[variant]; s != nil {
+	if s := h.proxies[name]; s != nil {
 		if !fresh {
 			return s, nil
 		}
 		s.stop()
 	}
-	s, err := h.startAppbind(variant, variants[variant], h.peers[direct].addr)
+	program := h.program
+	if build == other {
+		program = h.beside
+	}
+	s, err := h.startAppbind(program, name, variants[variant], h.peers[direct].addr)
 	if errors.Is(err, errNotAvailable) {
-		h.refused[variant] = err
+		h.refused[name] = err
 	}
 	if err != nil {
 		return nil, err
 	}
-	h.proxies[variant] = s
+	h.proxies[name] = s
 	return s, nil
 }
 
@@ -196,8 +203,8 @@ service_accounts: ["%s"]
 limits: {connections: 12000, first_message: 1m}
 %s%s`
 
-// startAppbind starts appbind before an upstream and waits until it is ready.
-func (h *house) startAppbind(name, more, upstream string) (*server, error) {
+// startAppbind starts a build of appbind before an upstream and waits until it is ready.
+func (h *house) startAppbind(program, name, more, upstream string) (*server, error) {
 	s := &server{}
 	for _, addr := range []*string{&s.addr, &s.deny, &s.tls, &s.seen} {
 		var err error
@@ -205,7 +212,7 @@ func (h *house) startAppbind(name, more, upstream string) (*server, error) {
 			return nil, err
 		}
 	}
-	file := filepath.Join(h.dir, "appbind-"+name+".yaml")
+	file := filepath.Join(h.dir, name+".yaml")
 	observe := ""
 	if h.profile != "" {
 		observe = fmt.Sprintf("observe: {listen: %q, pprof: true}\n", s.seen)
@@ -215,7 +222,7 @@ func (h *house) startAppbind(name, more, upstream string) (*server, error) {
 		return nil, err
 	}
 	var err error
-	if s.process, err = start(h.dir, "appbind-"+name, h.program, "serve", "-c", file); err != nil {
+	if s.process, err = start(h.dir, name, program, "serve", "-c", file); err != nil {
 		return nil, err
 	}
 	err = s.await("being ready", func() bool { return answers(s.addr) })

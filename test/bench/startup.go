@@ -38,7 +38,7 @@ func (h *house) measureStart() startup {
 	}
 	defer upstream.stop()
 	from := time.Now()
-	s, err := h.startAppbind("large", variants["replica"], upstream.addr)
+	s, err := h.startAppbind(h.program, "appbind-large", variants["replica"], upstream.addr)
 	if err != nil {
 		return startup{Err: err}
 	}

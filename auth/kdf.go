@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"appbind/secrets"
+	"appbind/wire"
 )
 
 // Bounds of the queue for slow hashes. One second of waiting leaves room for the rest of a bind
@@ -252,6 +253,7 @@ func (h *hashing) compute(ctx context.Context, entry string, id digest, f *fligh
 	}
 	defer h.slots.release(entry, memory)
 	h.computed.Add(1)
+	wire.WakeMonitor()
 	if f.fits, f.err = v.Verify(password), nil; f.fits {
 		h.verified.add(id, h.now()) // before the flight ends, so that nobody computes it again
 	}

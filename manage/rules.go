@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"appbind/secrets"
+	"appbind/wire"
 )
 
 // skew is by how much another machine's clock may be ahead when it computes an
@@ -101,6 +102,7 @@ func (r *Rules) hash(password []byte) (hash, id string, err error) {
 	case strings.HasPrefix(string(password), "$app$"), strings.HasPrefix(string(password), "otpauth://"):
 		return "", "", violationf("the password begins like a stored value, and would never be accepted")
 	}
+	wire.WakeMonitor()
 	hash, err = secrets.Hash(algorithm, password, nil)
 	if err != nil {
 		return "", "", &Violation{Reason: err.Error()}

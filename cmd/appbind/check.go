@@ -65,7 +65,7 @@ func (o *checkOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	h := guestHouse(cfg.Log)
+	h := newHouse(io.Discard, cfg.Log)
 	defer h.close()
 	core, err := h.build(ctx, cfg)
 	if err != nil {

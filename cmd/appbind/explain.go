@@ -67,7 +67,7 @@ func (o *explainOptions) run(ctx context.Context, s streams) error {
 		return &usageError{err}
 	}
 	bind.obey(listener)
-	h := guestHouse(cfg.Log)
+	h := newHouse(io.Discard, cfg.Log)
 	defer h.close()
 	core, err := h.build(ctx, cfg)
 	if err != nil {

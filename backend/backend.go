@@ -109,19 +109,21 @@ type Upstream struct {
 	next     atomic.Uint32 // turns the choice for balance: spread
 	healthMu sync.Mutex    // guards the health of all servers, and the making of choice
 
-	pool      pool
-	shares    shares
-	tick      atomic.Int64 // counts the caretaker's rounds; the clock of request timeouts
-	lookup    *lookup
-	replica   replica
-	flights   flights
-	outage    outageWatch
-	bound     func(dn string, password auth.Password, code int32) // see OnShared; nil: nobody wants to know
-	survey    atomic.Pointer[survey]
-	surveying chan struct{} // holds one token while a survey is made
-	resurvey  chan struct{} // asks the surveyor to look again
-	absent    string        // AbsentDN
-	blindLog  rareLog       // that a base cannot be seen
+	pool        pool
+	shares      shares
+	tick        atomic.Int64 // counts the caretaker's rounds; the clock of request timeouts
+	lookup      *lookup
+	replica     replica
+	flights     flights
+	outage      outageWatch
+	snapshot    *snapshot                                           // of the snapshot; nil: there is none
+	snapshotLog rareLog                                             // that it cannot be written
+	bound       func(dn string, password auth.Password, code int32) // see OnShared; nil: nobody wants to know
+	survey      atomic.Pointer[survey]
+	surveying   chan struct{} // holds one token while a survey is made
+	resurvey    chan struct{} // asks the surveyor to look again
+	absent      string        // AbsentDN
+	blindLog    rareLog       // that a base cannot be seen
 
 	stop      context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -196,6 +198,9 @@ func (u *Upstream) Start(ctx context.Context) {
 	// A directory that hangs must not keep clients from being told so.
 	first, cancel := context.WithTimeout(ctx, time.Duration(u.cfg.Upstream.BindTimeout))
 	defer cancel()
+	if u.snapshot != nil {
+		u.startSnapshot()
+	}
 	_ = u.readSurvey(first) // the surveyor tries again
 	u.workers.Add(1)
 	go u.runSurveyor()

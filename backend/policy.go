@@ -107,7 +107,8 @@ func (sv *survey) add(l auth.Lockout, lasts time.Duration) {
 const assumedFailures = 5
 
 // readPolicies reads the policies that there are and keeps the strictest of
-// each part: which of them applies to whom is not ours to work out.
+// each part. Which of them applies to whom (pwdPolicySubentry, collective attributes,
+// precedence among groups) each server works out in its own way; the strictest locks nobody, whichever is his.
 func (u *Upstream) readPolicies(ctx context.Context, sv *survey, bases []string, scope int, filter string, keys policyKeys) error {
 	f, err := compileFilter("lock-out policy", filter)
 	if err != nil {

@@ -23,6 +23,8 @@ type table struct {
 	proven  time.Time          // the table was what the server held at this time; zero: not proven yet
 	index   *recollection      // for searches in an outage, see recollection.go; nil: not made since the last change
 
+	changed map[string]struct{} // the IDs that have changed since the snapshot was written, see note; nil: none was
+
 	copied *copiedAttributes // what is held of each user besides; never changed
 }
 
@@ -77,6 +79,7 @@ func (t *table) put(id string, r *record, parentDN string) {
 // enter is put of an ID that is not there; the caller holds t.mu.
 func (t *table) enter(id string, r *record, parentDN string) {
 	r.id = id
+	t.note(id)
 	t.byID[id], t.index = r, nil
 	if key, plain := plainName(r.entry.DN); plain { // others are never asked for
 		t.byDN.add(key, r)
@@ -141,6 +144,7 @@ func (t *table) drop(id string) {
 	if r == nil {
 		return
 	}
+	t.note(id)
 	delete(t.byID, id)
 	t.index = nil
 	if key, plain := plainName(r.entry.DN); plain {

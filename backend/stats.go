@@ -89,6 +89,9 @@ func (u *Upstream) Continue(previous *Upstream) {
 	if u.replica.maxStale > 0 && u.replica.key == previous.replica.key {
 		u.replica.last.Store(previous.replica.last.Load()) // until there is a new one
 	}
+	if u.snapshot != nil && previous.snapshot != nil && u.snapshot.file == previous.snapshot.file {
+		u.snapshot = previous.snapshot // one writes
+	}
 	for _, s := range u.servers {
 		for _, p := range previous.servers {
 			if p.name == s.name {

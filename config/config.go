@@ -205,6 +205,8 @@ type AppPasswords struct {
 	UserChosen string `yaml:"user_chosen" oneof:"allow,deny"`
 	// SelfServiceLDAP says whether users who logged in with their main password may manage their own app passwords over LDAP: deny (default, since a stolen main password could then make app passwords that outlive its change) or allow.
 	SelfServiceLDAP string `yaml:"self_service_ldap" oneof:"allow,deny"`
+	// Snapshot keeps the copy of lookup: replica in state_dir, so that a start while no server answers finds it there, up to max_stale; default off. It holds the hashes of all app passwords and the users' own_entry_attributes, with mode 0600; see doc/replica.md.
+	Snapshot bool `yaml:"snapshot"`
 }
 
 // Fallback is what becomes of a password that is no app password.
@@ -239,6 +241,14 @@ type History struct {
 	Retention Duration `yaml:"retention" range:"1d..3650d"`
 	// Coalesce is the interval in which uses of one app password by one service from one address are one row; default 1m.
 	Coalesce Duration `yaml:"coalesce" range:"1m..24h"`
+}
+
+// SnapshotFile is the file of the copy of lookup: replica; "" where app_passwords.snapshot is off.
+func (c *Config) SnapshotFile() string {
+	if !c.AppPasswords.Snapshot {
+		return ""
+	}
+	return filepath.Join(c.StateDir, "replica.snapshot")
 }
 
 // HistoryFile is the file of the history in SQLite.

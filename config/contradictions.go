@@ -19,6 +19,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.ownEntry(cfg)
 	d.lifetimes(&cfg.AppPasswords)
 	d.history(&cfg.History)
+	d.snapshot(&cfg.AppPasswords)
 	d.limits(cfg)
 	d.observe(&cfg.Observe)
 }
@@ -299,6 +300,18 @@ func (d *decoder) lifetimes(a *AppPasswords) {
 		return
 	}
 	d.mistakef(bound, "must not be below %s (%v), so give that too", key, a.DefaultLifetime)
+}
+
+// snapshot checks that there is something to keep, and a use for it.
+func (d *decoder) snapshot(a *AppPasswords) {
+	const key = "app_passwords.snapshot"
+	switch {
+	case !a.Snapshot:
+	case a.Lookup != "replica" && !d.wrong["app_passwords.lookup"]:
+		d.mistakef(key, "is of the copy of lookup: replica; give that too")
+	case a.MaxStale == 0 && !d.wrong["app_passwords.max_stale"]:
+		d.mistakef(key, "is never used with max_stale: 0s")
+	}
 }
 
 // limits checks that the smaller limit is the smaller one.

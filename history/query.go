@@ -31,6 +31,7 @@ func (c *conditions) where() string {
 // Filter says which uses are wanted. Zero fields do not restrict.
 type Filter struct {
 	Entry    string // the entry's canonical identity
+	DN       string // its last known DN, in any case: for entries that are gone
 	Kind     string // App, Main or None
 	ID       string // the app password's selector
 	Label    string // the app password's label, where it has no selector
@@ -52,6 +53,9 @@ func (s *Store) Uses(ctx context.Context, f Filter) ([]Use, error) {
 	var c conditions
 	if f.Entry != "" {
 		c.and("u.entry = ?", key(f.Entry))
+	}
+	if f.DN != "" {
+		c.and("LOWER(u.dn) = LOWER(?)", clean(f.DN))
 	}
 	if f.Kind != "" {
 		c.and("p.kind = ?", f.Kind)

@@ -605,3 +605,97 @@ func TestReadersDoNotWait(t *testing.T) {
 		}
 	})
 }
+
+// TestKnown: a password is found by its entry, and by its selector or else its label; never another's.
+func TestKnown(t *testing.T) {
+	onAll(t, func(t *testing.T, cfg *config.Config, s *Store) {
+		long := strings.Repeat("x", 2*maxText)
+		write(t, s, phone(begin),
+			with(phone(begin.Add(time.Hour)), func(e *Event) { e.ID = "" }),                      // by its label
+			with(phone(begin.Add(2*time.Hour)), func(e *Event) { e.Entry, e.ID = long, "t4bl" }), // a cut identity
+			with(phone(begin.Add(3*time.Hour)), func(e *Event) { e.Kind, e.ID, e.Label = Main, "", "" }))
+		k := NewKnown(passwords(t, s, ""))
+		for _, c := range []struct {
+			p    *Password
+			used time.Duration
+		}{
+			{k.App("entryuuid:a", "ph0n", "renamed"), 0},
+			{k.App("entryuuid:a", "", "phone"), time.Hour},
+			{k.App(long, "t4bl", ""), 2 * time.Hour},
+			{k.Main("entryuuid:a"), 3 * time.Hour},
+		} {
+			if c.p == nil || !c.p.LastUsed.Equal(begin.Add(c.used)) {
+				t.Errorf("used after %v: %+v", c.used, c.p)
+			}
+		}
+		for _, p := range []*Password{k.App("entryuuid:b", "ph0n", "phone"), k.App("entryuuid:a", "t4bl", "phone"), k.App("entryuuid:a", "", "ph0n"), k.Main(long), k.App(long+"1", "t4bl", "")} {
+			if p != nil {
+				t.Errorf("another's: %+v", p)
+			}
+		}
+	})
+}
+
+// TestSpan: what was noted and never used says nothing of when binds were recorded.
+func TestSpan(t *testing.T) {
+	onAll(t, func(t *testing.T, cfg *config.Config, s *Store) {
+		span := func(first, last time.Time) {
+			t.Helper()
+			from, to, err := s.Span(t.Context())
+			if err != nil || !from.Equal(first) || !to.Equal(last) {
+				t.Errorf("from %v to %v, %v", from, to, err)
+			}
+		}
+		if err := s.Issued(t.Context(), Change{Time: begin, Entry: "a", DN: "a", ID: "x", Label: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		span(time.Time{}, time.Time{})
+		write(t, s, with(phone(begin), func(e *Event) { e.Denied = "app password expired" }))
+		span(begin, begin)
+		write(t, s, phone(begin.Add(time.Hour)), phone(begin.Add(-time.Hour)))
+		span(begin.Add(-time.Hour), begin.Add(time.Hour))
+		if _, err := s.Purge(t.Context(), begin.Add(100*24*time.Hour), 24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		span(begin.Add(-time.Hour), begin.Add(time.Hour))
+	})
+}
+
+// TestUsesByDN: an entry that is gone is found by its last DN.
+func TestUsesByDN(t *testing.T) {
+	onAll(t, func(t *testing.T, cfg *config.Config, s *Store) {
+		write(t, s, phone(begin), with(phone(begin), func(e *Event) { e.Entry, e.DN = "entryuuid:b", "uid=bob" }))
+		if u := one(t, uses(t, s, Filter{DN: "UID=Alice"})); u.Entry != "entryuuid:a" {
+			t.Errorf("%+v", u)
+		}
+		if n := len(uses(t, s, Filter{DN: "uid=alic"})); n != 0 {
+			t.Errorf("%d uses of another", n)
+		}
+	})
+}
+
+// TestLabelOfTheLatest: a renamed app password has its new name, in whatever order its events come.
+func TestLabelOfTheLatest(t *testing.T) {
+	onAll(t, func(t *testing.T, cfg *config.Config, s *Store) {
+		labelled := func(at time.Duration, service, label, denied string) Event {
+			return with(phone(begin.Add(at)), func(e *Event) { e.Service, e.Label, e.Denied = service, label, denied })
+		}
+		expect := func(want string) {
+			t.Helper()
+			if p := one(t, passwords(t, s, "")); p.Label != want {
+				t.Errorf("%q, want %q", p.Label, want)
+			}
+		}
+		write(t, s, labelled(2*time.Second, "imap", "new", ""), labelled(time.Second, "smtp", "old", ""), labelled(0, "sieve", "old", "app password not for this service"))
+		expect("new")
+		write(t, s, labelled(-time.Second, "pop3", "older", ""))
+		expect("new")
+		write(t, s, labelled(3*time.Second, "imap", "newest", "app password expired"))
+		expect("newest")
+		if err := s.Revoked(t.Context(), Change{Time: begin.Add(time.Minute), Entry: "entryuuid:a", DN: "uid=alice", ID: "ph0n", Label: "last"}); err != nil {
+			t.Fatal(err)
+		}
+		write(t, s, labelled(4*time.Second, "imap", "late", ""))
+		expect("last")
+	})
+}

@@ -21,11 +21,12 @@ ON CONFLICT (entry) DO UPDATE SET
 	seen = CASE WHEN excluded.seen > history_users.seen THEN excluded.seen ELSE history_users.seen END
 RETURNING id`
 
-	// The times only move to what they say: first_used back, last_used and seen forward, whatever comes late.
+	// The times only move to what they say: first_used back, last_used and seen forward, whatever comes late. The
+	// label is that of the latest event: within a batch rows are not sorted by time.
 	upsertUsed = `INSERT INTO history_passwords (user_id, kind, ident, selector, label, seen, first_used, last_used, last_service, last_address, uses)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $8, $9, $10)
 ON CONFLICT (user_id, kind, ident) DO UPDATE SET
-	label = excluded.label,
+	label = CASE WHEN excluded.label <> '' AND excluded.seen >= history_passwords.seen THEN excluded.label ELSE history_passwords.label END,
 	seen = CASE WHEN excluded.seen > history_passwords.seen THEN excluded.seen ELSE history_passwords.seen END,
 	first_used = CASE WHEN excluded.first_used < COALESCE(history_passwords.first_used, excluded.first_used + 1) THEN excluded.first_used ELSE history_passwords.first_used END,
 	last_service = CASE WHEN excluded.last_used >= COALESCE(history_passwords.last_used, 0) THEN excluded.last_service ELSE history_passwords.last_service END,
@@ -37,7 +38,7 @@ RETURNING id`
 
 	upsertDenied = `INSERT INTO history_passwords (user_id, kind, ident, selector, label, seen) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (user_id, kind, ident) DO UPDATE SET
-	label = CASE WHEN excluded.label <> '' THEN excluded.label ELSE history_passwords.label END,
+	label = CASE WHEN excluded.label <> '' AND excluded.seen >= history_passwords.seen THEN excluded.label ELSE history_passwords.label END,
 	seen = CASE WHEN excluded.seen > history_passwords.seen THEN excluded.seen ELSE history_passwords.seen END
 RETURNING id`
 

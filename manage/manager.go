@@ -99,7 +99,16 @@ func (m *Manager) Find(ctx context.Context, name string) (*User, error) {
 // ends it; so does an answer that the directory cut short.
 func (m *Manager) Each(ctx context.Context, f func(u *User) error) error {
 	present := append([]byte{0x87, byte(len(m.attribute))}, m.attribute...)
-	return m.up.EachUser(ctx, present, func(e *auth.Entry) error {
+	return m.each(ctx, present, f)
+}
+
+// Everybody is Each for all users, those without a value too.
+func (m *Manager) Everybody(ctx context.Context, f func(u *User) error) error {
+	return m.each(ctx, nil, f)
+}
+
+func (m *Manager) each(ctx context.Context, filter []byte, f func(u *User) error) error {
+	return m.up.EachUser(ctx, filter, func(e *auth.Entry) error {
 		return f(&User{Key: e.Key, DN: e.DN, Eligible: e.Eligible, Set: NewSet(e.Values)})
 	})
 }

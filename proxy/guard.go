@@ -73,6 +73,9 @@ var (
 	refuseBaseOfOwn    = &refusal{wire.ResultInvalidDNSyntax, "malformed search base"}
 )
 
+// SharedAttribute reports whether a configured attribute holds passwords of the directory's own too.
+func SharedAttribute(name string) bool { return sharedAttribute(name) }
+
 // sharedAttribute reports whether a configured attribute is one of those that
 // directories use for passwords of their own.
 func sharedAttribute(name string) bool {

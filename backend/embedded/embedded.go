@@ -19,7 +19,8 @@
 // otherwise after each change and before the change is acknowledged, through
 // .NAME.new beside it (synced, then renamed). When that fails, the change is
 // refused with unavailable (52) and nothing has changed. A file that was edited
-// meanwhile is not overwritten: changes are refused until a restart.
+// meanwhile is not overwritten: changes are refused until a restart. One process
+// serves a file: it holds the lock .NAME.lock, which tells others where it listens.
 //
 // Kept are the order of entries, attributes and values, the spelling of names, and
 // the lines of comments, which belong to the entry that follows or holds them and
@@ -87,27 +88,40 @@ import (
 type Directory struct {
 	store *store
 	gate  *gate
+	claim *claim
 	once  sync.Once
 }
 
 // Start loads the file and serves it. It listens when Start returns. Errors of
-// the file are one line each, file:line: reason.
+// the file are one line each, file:line: reason. *InUse says that another process
+// serves the file already.
 func Start(file string, log *slog.Logger) (*Directory, error) {
 	return start(file, log, time.Now)
 }
 
 func start(file string, log *slog.Logger, now func() time.Time) (*Directory, error) {
+	c, err := claimFile(file)
+	if err != nil {
+		return nil, err
+	}
 	st, err := openStore(file, log, now)
 	if err != nil {
+		c.release()
 		return nil, err
 	}
 	v := newVerifying()
 	g, err := openGate(func() (*engine, error) { return startEngine(newHandlers(st, v, log)) }, log)
 	if err != nil {
 		st.close()
+		c.release()
 		return nil, fmt.Errorf("embedded directory: %w", err)
 	}
-	return &Directory{store: st, gate: g}, nil
+	d := &Directory{store: st, gate: g, claim: c}
+	if err := c.tell(d.URL()); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("the lock of the embedded directory: %w", err)
+	}
+	return d, nil
 }
 
 // URL is where the directory listens: ldap://127.0.0.1:PORT. It stays the same until Close.
@@ -119,5 +133,6 @@ func (d *Directory) Close() {
 	d.once.Do(func() {
 		d.gate.close()
 		d.store.close()
+		d.claim.release()
 	})
 }

@@ -65,7 +65,7 @@ func (o *checkOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	h := newHouse(io.Discard, cfg.Log)
+	h := guestHouse(cfg.Log)
 	defer h.close()
 	core, err := h.build(ctx, cfg)
 	if err != nil {

@@ -23,6 +23,8 @@ upstream:
   embedded: demo.ldif
   bind_dn: cn=appbind,ou=services,dc=example,dc=org
   bind_password: ` + embedded.DemoService + `
+  manage_dn: cn=admin,dc=example,dc=org
+  manage_password: ` + embedded.DemoAdmin + `
 users:
   bases: ["ou=people,dc=example,dc=org"]
   filter: (objectClass=inetOrgPerson)

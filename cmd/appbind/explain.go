@@ -67,7 +67,7 @@ func (o *explainOptions) run(ctx context.Context, s streams) error {
 		return &usageError{err}
 	}
 	bind.obey(listener)
-	h := newHouse(io.Discard, cfg.Log)
+	h := guestHouse(cfg.Log)
 	defer h.close()
 	core, err := h.build(ctx, cfg)
 	if err != nil {

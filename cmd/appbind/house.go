@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,10 +30,12 @@ type house struct {
 	memory        *auth.Memory
 	directory     *embedded.Directory // nil where the upstream is not embedded
 	file          string              // what directory was loaded from
+	guest         bool                // an embedded directory that another process serves will do
 	endpoint      *observe.Endpoint   // metrics and health
 	serving       atomic.Pointer[served]
 	recording     atomic.Pointer[recording]
 	historyCounts history.Counts
+	keeps         bool           // the copy of lookup: replica is kept on disk; only by who serves
 	retired       sync.WaitGroup // one for each upstream of an earlier configuration
 }
 
@@ -47,6 +50,13 @@ func newHouse(w io.Writer, cfg config.Log) *house {
 	h := &house{level: &slog.LevelVar{}, memory: auth.NewMemory(time.Now)}
 	h.setLevel(cfg)
 	h.log, h.lines = newLog(w, cfg.Format, h.level)
+	return h
+}
+
+// guestHouse makes a house for a command that asks and ends. It logs nothing.
+func guestHouse(cfg config.Log) *house {
+	h := newHouse(io.Discard, cfg)
+	h.guest = true
 	return h
 }
 
@@ -73,6 +83,9 @@ func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, erro
 	if err != nil {
 		return proxy.Core{}, err
 	}
+	if file := cfg.SnapshotFile(); file != "" && h.keeps {
+		upstream.KeepSnapshot(file)
+	}
 	if before := h.serving.Load(); before != nil {
 		upstream.Continue(before.upstream)
 	}
@@ -87,14 +100,23 @@ func (h *house) embed(cfg *config.Config) error {
 	if cfg.Upstream.Embedded == "" {
 		return nil
 	}
+	where := ""
 	if h.directory == nil {
 		directory, err := embedded.Start(cfg.Upstream.Embedded, h.log)
-		if err != nil {
+		other, inUse := errors.AsType[*embedded.InUse](err)
+		switch {
+		case inUse && h.guest:
+			where = other.URL
+		case err != nil:
 			return err
+		default:
+			h.directory, h.file = directory, cfg.Upstream.Embedded
 		}
-		h.directory, h.file = directory, cfg.Upstream.Embedded
 	}
-	url, err := config.ParseURL(h.directory.URL())
+	if h.directory != nil {
+		where = h.directory.URL()
+	}
+	url, err := config.ParseURL(where)
 	if err != nil {
 		return err
 	}

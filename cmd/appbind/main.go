@@ -5,7 +5,7 @@
 // bind through to the directory when none fits. All other operations pass.
 //
 // Exit status: 0 success; 1 failure; 2 a mistake in the configuration or on the
-// command line.
+// command line; of passwords, history and report also 3 to 6, see exitStatus.
 package main
 
 import (
@@ -56,10 +56,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(s.err, "appbind:", err)
 	}
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return exitMistake
-	}
-	return exitFailure
+	return exitStatus(err)
 }
 
 // errReported ends the command after it has said itself what is wrong.
@@ -86,9 +83,12 @@ other operations through to the directory.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
 	})
-	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), versionCommand(s))
+	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), passwordsCommand(s), historyCommand(s), reportCommand(s),
+		versionCommand(s))
 	for _, c := range root.Commands() {
-		c.Args = usageArgs(c.Args)
+		if !c.HasSubCommands() {
+			c.Args = usageArgs(c.Args)
+		}
 	}
 	root.Args = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {

@@ -111,7 +111,7 @@ func loads(t *testing.T, text string) error {
 
 var (
 	continued = regexp.MustCompile(`\\\n\s*`)
-	called    = regexp.MustCompile(`appbind (serve|check|explain|hash|demo|version|completion)\b([^|\n]*)`)
+	called    = regexp.MustCompile(`appbind (serve|check|explain|hash|demo|version|completion|history|report|passwords [a-z]+)\b([^|\n]*)`)
 	option    = regexp.MustCompile(`(?:^|\s)(--?[a-z][a-z-]*)`)
 )
 
@@ -123,7 +123,7 @@ func TestDocumentedCommands(t *testing.T) {
 	for name, text := range documents(t) {
 		for _, block := range blocks(text, "console") {
 			for _, m := range called.FindAllStringSubmatch(continued.ReplaceAllString(block, " "), -1) {
-				command, _, err := root.Find([]string{m[1]})
+				command, _, err := root.Find(strings.Fields(m[1]))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -193,9 +193,14 @@ func TestManualPage(t *testing.T) {
 		inPage[m[1]] = true
 	}
 	inProgram := map[string]bool{}
-	root := rootCommand(streams{})
-	for _, c := range root.Commands() {
-		if !regexp.MustCompile(`(?m)^\.It Cm ` + c.Name() + `$`).Match(page) {
+	commands := rootCommand(streams{}).Commands()
+	for _, c := range commands {
+		if c.Name() == "passwords" {
+			commands = append(commands, c.Commands()...)
+		}
+	}
+	for _, c := range commands {
+		if !regexp.MustCompile(`(?m)^\.It Cm ` + c.Name() + `( |$)`).Match(page) {
 			t.Errorf("appbind.8 does not name the command %s", c.Name())
 		}
 		for _, line := range strings.Split(c.Flags().FlagUsages(), "\n") {

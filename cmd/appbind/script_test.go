@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"appbind/history"
 )
 
 // TestMain makes the test binary serve as appbind in the scripts.
@@ -44,9 +48,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await,
-			"busy":  busy,
-			"code":  exitCode,
+			"await":  await,
+			"busy":   busy,
+			"code":   exitCode,
+			"record": recordBinds,
 		},
 	})
 }
@@ -93,5 +98,36 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != args[0] {
 		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}
+
+// recordBinds is the command record CONFIG FILE: it writes binds into the history, each line "user kind id label ago service address [reason]", with - for
+// what is not there and _ for spaces. A user who is not in the directory is one who was.
+func recordBinds(ts *testscript.TestScript, neg bool, args []string) {
+	ctx := context.Background()
+	d := &desk{file: ts.MkAbs(args[0])}
+	ts.Check(d.open(ctx))
+	defer d.close()
+	r := history.New(d.cfg, &history.Counts{}, slog.New(slog.DiscardHandler), time.Now)
+	defer r.Close(ctx)
+	now := time.Now()
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		f := strings.Fields(line)
+		for i := range f {
+			f[i] = strings.ReplaceAll(strings.TrimPrefix(f[i], "-"), "_", " ")
+		}
+		at, err := parsePast(f[4], now)
+		ts.Check(err)
+		e := history.Event{Time: at, Entry: "gone:" + f[0], DN: f[0], Kind: f[1], ID: f[2], Label: f[3], Service: f[5], Peer: netip.MustParseAddr("127.0.0.1"), Listener: "ldap://test"}
+		if f[6] != "" {
+			e.Addr = netip.MustParseAddr(f[6])
+		}
+		if len(f) > 7 {
+			e.Denied = f[7]
+		}
+		if u, err := d.m.Find(ctx, f[0]); err == nil {
+			e.Entry, e.DN = u.Key, u.DN
+		}
+		r.Record(e)
 	}
 }

@@ -50,6 +50,7 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 		return err
 	}
 	defer h.unwatch()
+	h.keeps = true
 	core, err := h.build(ctx, cfg)
 	if err != nil {
 		return err

@@ -1,0 +1,85 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// restart ends appbind and serves the same configuration again. What it holds is not compared any more.
+func (a *appbind) restart(how syscall.Signal) {
+	a.t.Helper()
+	a.watched = false
+	a.stop(how)
+	a.process = start(a.t, binary, "serve", "-c", a.file)
+	eventually(a.t, "appbind is ready again", func() bool {
+		if !a.running() {
+			a.t.Fatalf("appbind ended:\n%s", a.output())
+		}
+		return ready.MatchString(a.output())
+	})
+}
+
+// TestSnapshot: appbind is killed and started again while the directory is down, and goes on with what it knew;
+// a revocation just before is not undone by the crash, and what the directory says afterwards counts.
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{Sync: true})
+	phone, revoked, later := newPassword(t, "phone"), newPassword(t, "revoked"), newPassword(t, "later")
+	s.addSecret("alice", phone.Value)
+	s.addSecret("bob", revoked.Value)
+	listener := fmt.Sprintf("  - url: ldap://127.0.0.1:%d\n", freePort(t))
+	a := startAppbind(t, baseConfig(s, listener, "app_passwords: {lookup: replica, snapshot: true}\n"))
+	file := filepath.Join(filepath.Dir(a.file), "replica.snapshot")
+	exists := func(name string) func() bool {
+		return func() bool { _, err := os.Stat(name); return err == nil }
+	}
+	eventually(t, "the snapshot is written", exists(file))
+	expectBind(t, a.uri(), userDN("bob"), revoked.Password, 0)
+	s.removeSecret("bob", revoked.Value)
+	eventually(t, "the revocation is on disk", exists(file+".mark"))
+	s.kill()
+	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		a.restart(how)
+		eventually(t, "an app password logs in", func() bool { return bindOnce(a.uri(), userDN("alice"), phone.Password) == 0 })
+		expectBind(t, a.uri(), userDN("bob"), revoked.Password, 52)
+		expectBind(t, a.uri(), userDN("alice"), "alice-main", 52)
+		expectBind(t, a.uri(), userDN("alice"), phone.Value, 52)
+		if !strings.Contains(a.output(), "snapshot of the replica is read") {
+			t.Error("the log does not tell of the snapshot")
+		}
+	}
+	for _, name := range []string{file, file + ".mark"} {
+		content, err := os.ReadFile(name)
+		if st, bad := os.Stat(name); err != nil || bad != nil || st.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v, %v", name, st.Mode(), err, bad)
+		}
+		canaryFree(t, string(content), phone.Password, revoked.Password, "alice-main", "bob-main", mailPW, servicePW)
+	}
+
+	s.run()
+	eventually(t, "the outage is over", func() bool { return bindOnce(a.uri(), userDN("alice"), "alice-main") == 0 })
+	s.removeSecret("alice", phone.Value)
+	s.addSecret("alice", later.Value)
+	eventually(t, "a new app password logs in", func() bool { return bindOnce(a.uri(), userDN("alice"), later.Password) == 0 })
+	expectBind(t, a.uri(), userDN("alice"), phone.Password, 49)
+	s.kill()
+	a.restart(syscall.SIGTERM)
+	eventually(t, "the new one logs in from the snapshot", func() bool { return bindOnce(a.uri(), userDN("alice"), later.Password) == 0 })
+	expectBind(t, a.uri(), userDN("alice"), phone.Password, 52)
+
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	a.restart(syscall.SIGKILL)
+	expectBind(t, a.uri(), userDN("alice"), later.Password, 52)
+	if !strings.Contains(a.output(), "is open to others: mode 0640, must be 0600") {
+		t.Error("the log does not tell why the snapshot is refused")
+	}
+	s.run()
+	eventually(t, "without the snapshot, with the directory", func() bool { return bindOnce(a.uri(), userDN("alice"), later.Password) == 0 })
+	canaryFree(t, a.output(), phone.Password, revoked.Password, later.Password, "alice-main", mailPW)
+}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -299,12 +301,11 @@ func yesNo(is bool, yes, no string) string {
 	return "no, " + no
 }
 
-// printable keeps control characters away from the terminal.
+// printable keeps away from the terminal what is not shown as itself: control characters, and those that turn the
+// direction of writing around.
 func printable(s string) string {
-	for _, r := range s {
-		if r < ' ' || r == 0x7f || r > 0x7f && r < 0xa0 {
-			return fmt.Sprintf("%q", s)
-		}
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return s
 	}
-	return s
+	return strconv.Quote(s)
 }

@@ -26,6 +26,7 @@ type historyOptions struct {
 	main         bool
 	since, until string
 	filter       history.Filter
+	missing      error // why the user is looked for by his DN alone
 }
 
 func historyCommand(s streams) *cobra.Command {
@@ -159,6 +160,9 @@ func (o *historyOptions) show(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the history cannot be read: %w", err)
 	}
+	if len(list) == 0 && o.missing != nil {
+		return o.missing
+	}
 	more := len(list) > limit
 	uses := usesOf(list[:min(len(list), limit)])
 	if o.json {
@@ -195,7 +199,7 @@ func (o *historyOptions) subject(ctx context.Context) (*manage.User, error) {
 	case err == nil:
 		o.filter.Entry = u.Key
 	case strings.Contains(o.user, "=") && (errors.Is(err, auth.ErrNotFound) || errors.Is(err, manage.ErrNotUser) || errors.Is(err, backend.ErrUnavailable)):
-		o.filter.DN = o.user
+		o.filter.DN, o.missing = o.user, err
 	default:
 		return nil, err
 	}

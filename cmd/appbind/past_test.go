@@ -225,3 +225,15 @@ func TestParsePast(t *testing.T) {
 		}
 	}
 }
+
+// TestPrintable: what people read on a terminal is what stands there.
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"Café, phone=1": "Café, phone=1", "电话": "电话", "a\x1b[2Jb": `"a\x1b[2Jb"`, "a\nb": `"a\nb"`, "abc\u202efdp.exe": `"abc\u202efdp.exe"`, "\xff": `"\xff"`, "a\u200bb": `"a\u200bb"`, "": "",
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}

@@ -21,7 +21,7 @@ func TestRows(t *testing.T) {
 	t.Parallel()
 	phone, phoneValue := generated(t, nil)
 	revoked, _ := generated(t, nil)
-	mistyped := phone[:len(phone)-1] + map[bool]string{true: "1", false: "0"}[phone[len(phone)-1] == '0']
+	mistyped := mistype(phone)
 	expired, expiredValue := generated(t, func(p *secrets.Params) { p.Expires = newClock().now() })
 	smtp, smtpValue := generated(t, func(p *secrets.Params) { p.Services = []string{"smtp"} })
 	office, officeValue := generated(t, func(p *secrets.Params) { p.Networks = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })

@@ -29,32 +29,43 @@ var errNotCurrent = errors.New("no server answers, and the copy may be older tha
 // services remembers the password that the upstream took last, for each listed service
 // account. It is looked at in an outage only, and never learns from its own answers.
 type services struct {
-	mu    sync.Mutex          // guards known
+	mu    sync.Mutex          // guards the fields below
 	known map[string]*service // by the configured DN
+	keep  bool                // hashes are computed, see KeepServices
 }
 
 type service struct {
-	password digest
+	password digest    // zero: restored, see kept.go
 	at       time.Time // when the upstream took it
 	wrong    []digest  // other passwords that were tried in an outage
+	hash     string    // of the password, see kept.go; "": none yet
+	hashing  bool      // somebody computes it
 }
 
-// accepted notes that the upstream took a password. It takes the place of another one.
-func (s *services) accepted(dn string, password digest, now time.Time) {
+// accepted notes that the upstream took a password. It takes the place of another one. hash: the caller is to compute its hash.
+func (s *services) accepted(dn string, password digest, now time.Time) (hash bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known[dn] == nil && len(s.known) >= maxServices {
-		return
+	before := s.known[dn]
+	if before == nil && len(s.known) >= maxServices {
+		return false
 	}
-	s.known[dn] = &service{password: password, at: now}
+	k := &service{password: password, at: now}
+	if before != nil && hmac.Equal(before.password[:], password[:]) {
+		k.hash, k.hashing = before.hash, before.hashing
+	}
+	hash = s.keep && k.hash == "" && !k.hashing
+	k.hashing = k.hashing || hash
+	s.known[dn] = k
+	return hash
 }
 
 // refused forgets the password that the upstream takes no more. What it says of another one
-// says nothing of this: else anybody could have it forgotten.
+// says nothing of this, else anybody could have it forgotten; but for a restored one, see kept.go.
 func (s *services) refused(dn string, password digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.known[dn]; k != nil && hmac.Equal(k.password[:], password[:]) {
+	if k := s.known[dn]; k != nil && (k.restored() || hmac.Equal(k.password[:], password[:])) {
 		delete(s.known, dn)
 	}
 }
@@ -101,6 +112,9 @@ func (a *attempt) serviceBind(ctx context.Context, row int, reason, dn string, p
 	}
 	if a.outages.Outage(ctx) {
 		known := a.mem.digest(useService, dn, password)
+		if err := a.mem.proveService(ctx, dn, password, known); err != nil {
+			return a.fail(row, Busy, ReasonHashing, err)
+		}
 		if until := a.mem.services.recall(dn, known, a.mem.now(), a.maxStale); !until.IsZero() {
 			a.d.DN, a.d.Until = dn, until
 			return a.decide(row, Accepted, ReasonRemembered)
@@ -118,7 +132,9 @@ func (v *Verifier) ServiceBound(dn string, password Password, code int32) {
 	known := v.mem.digest(useService, dn, password)
 	switch code {
 	case codeSuccess:
-		v.mem.services.accepted(dn, known, v.mem.now())
+		if v.mem.services.accepted(dn, known, v.mem.now()) {
+			v.mem.hashService(dn, password, known)
+		}
 	case codeBusy, codeUnavailable:
 	default:
 		v.mem.services.refused(dn, known)

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"appbind/auth"
 )
 
 // The snapshot is the copy of lookup: replica on disk (app_passwords.snapshot), for a start while no server
@@ -23,6 +25,8 @@ import (
 // larger age counts. Each writing notes the time, and what was written in the future is refused.
 // So neither restarts nor a clock that is set extend max_stale: by a clock that is set back while the machine is
 // off no more than from the last writing on, which an outage does not end.
+//
+// Both have what is kept of listed service accounts (auth.KeptService), the mark the later one; each with an age of its own.
 //
 // A snapshot is refused, with a line in the log and nothing else, if it is not a file of the user of the process, with
 // mode 0600, complete, of this format, and made with the configuration of now (copyKey).
@@ -45,8 +49,9 @@ const (
 
 // snapshot writes the two files. The Upstreams of one process that succeed each other have one between them.
 type snapshot struct {
-	file string
-	boot func() (id string, since time.Duration) // bootClock, but in tests
+	file     string
+	services *auth.Memory                            // whose service accounts are kept
+	boot     func() (id string, since time.Duration) // bootClock, but in tests
 
 	turn chan struct{} // holds one token: who has it may use the files and the fields below
 
@@ -57,20 +62,21 @@ type snapshot struct {
 	took    time.Duration
 	marked  time.Time // when the mark was written
 	changes int       // that the mark tells of
+	kept    string    // the service accounts that the later of the files has, see keptAs
 	retry   time.Time // nothing is tried before
 }
 
-func newSnapshot(file string) *snapshot {
-	k := &snapshot{file: file, boot: bootClock, turn: make(chan struct{}, 1)}
+func newSnapshot(file string, services *auth.Memory) *snapshot {
+	k := &snapshot{file: file, services: services, boot: bootClock, turn: make(chan struct{}, 1)}
 	k.turn <- struct{}{}
 	return k
 }
 
-// KeepSnapshot has the copy of lookup: replica kept in a file, and in a second one with the ending ".mark", and
-// read from there by Start, where no earlier Upstream has handed a copy over. Call it before Continue.
-func (u *Upstream) KeepSnapshot(file string) {
+// KeepSnapshot has the copy of lookup: replica kept in a file, and in a second one with the ending ".mark", together with
+// the service accounts that services remembers. Start reads them, where no earlier Upstream has handed a copy over. Call it before Continue.
+func (u *Upstream) KeepSnapshot(file string, services *auth.Memory) {
 	if u.replica.on && u.replica.maxStale > 0 {
-		u.snapshot = newSnapshot(file)
+		u.snapshot = newSnapshot(file, services)
 	}
 }
 
@@ -94,7 +100,7 @@ func (u *Upstream) startSnapshot() {
 // loadSnapshot makes the snapshot the last copy, or tells the log why it is refused. The caller has the turn.
 func (u *Upstream) loadSnapshot() {
 	k, now := u.snapshot, u.clock.now()
-	t, id, err := u.readSnapshot(now)
+	r, err := u.readSnapshot(now)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		u.log.Info("there is no snapshot of the replica yet", "file", k.file)
@@ -103,11 +109,12 @@ func (u *Upstream) loadSnapshot() {
 	case err != nil:
 		u.log.Warn("snapshot of the replica is refused, and will be replaced", "file", k.file, "reason", err)
 	default:
-		k.held, k.id, k.written = t, id, now
-		u.replica.last.Store(t)
-		users, proven := t.size()
+		k.held, k.id, k.written = r.table, r.id, now
+		u.replica.last.Store(r.table)
+		k.services.RestoreServices(r.services)
+		users, proven := r.table.size()
 		u.log.Info("snapshot of the replica is read, for as long as no server answers", "file", k.file, "users", users,
-			"age", ageAt(proven, now).Round(time.Second), "max_stale", u.replica.maxStale)
+			"service_accounts", len(r.services), "age", ageAt(proven, now).Round(time.Second), "max_stale", u.replica.maxStale)
 	}
 }
 
@@ -132,15 +139,15 @@ func (u *Upstream) saveSnapshot(ending bool) {
 	if t == nil || k.owners[len(k.owners)-1] != u || now.Before(k.retry) && !ending {
 		return
 	}
-	changes := t.changes()
+	changes, services := t.changes(), k.services.KeptServices()
 	var err error
 	switch {
 	case k.usersDue(t, changes, now, ending):
-		err = u.saveUsers(t, now)
+		err = u.saveUsers(t, services, now)
 	case k.held != t, changes > maxChanged:
 		return // the mark cannot tell how they differ
-	case changes != k.changes, now.Sub(k.marked) >= markPause, ending:
-		err = u.saveMark(t, now)
+	case changes != k.changes, keptAs(services) != k.kept, now.Sub(k.marked) >= markPause, ending:
+		err = u.saveMark(t, services, now)
 	}
 	if err == nil {
 		return
@@ -165,31 +172,40 @@ func (k *snapshot) usersDue(t *table, changes int, now time.Time, ending bool) b
 	return ending || since >= max(least, usersPause)
 }
 
+// keptAs is equal as long as the same accounts are kept with the same passwords.
+func keptAs(services []auth.KeptService) string {
+	var text []byte
+	for _, s := range services {
+		text = appendText(appendText(text, s.DN), s.Hash)
+	}
+	return string(text)
+}
+
 // saveUsers writes the first file, which stands without a mark.
-func (u *Upstream) saveUsers(t *table, now time.Time) error {
+func (u *Upstream) saveUsers(t *table, services []auth.KeptService, now time.Time) error {
 	k, began := u.snapshot, time.Now()
 	k.held = nil // whatever happens from here on, the mark that is there may not be the file's
 	_, _ = rand.Read(k.id[:])
 	boot, since := k.boot()
 	f := t.freeze()
-	err := writeAtomically(k.file, f.writer(k.id, u.replica.key, stampAt(f.proven, now, boot, since)))
+	err := writeAtomically(k.file, f.writer(k.id, u.replica.key, stampAt(f.proven, now, boot, since, services)))
 	k.written, k.took = now, time.Since(began)
 	if err != nil {
 		return err
 	}
-	k.held, k.changes, k.marked = t, 0, now
+	k.held, k.changes, k.kept, k.marked = t, 0, keptAs(services), now
 	return nil
 }
 
 // saveMark writes the second file.
-func (u *Upstream) saveMark(t *table, now time.Time) error {
+func (u *Upstream) saveMark(t *table, services []auth.KeptService, now time.Time) error {
 	k := u.snapshot
 	boot, since := k.boot()
 	blocked, changes, proven := t.blocked()
 	if changes > maxChanged {
 		return nil // just now; see saveSnapshot
 	}
-	content := encodeMark(k.id, stampAt(proven, now, boot, since), blocked)
+	content := encodeMark(k.id, stampAt(proven, now, boot, since, services), blocked)
 	if len(content) > maxMark {
 		k.held = nil // the users are written instead
 		return nil
@@ -197,7 +213,7 @@ func (u *Upstream) saveMark(t *table, now time.Time) error {
 	if err := writeAtomically(markOf(k.file), writerOf(content)); err != nil {
 		return err
 	}
-	k.changes, k.marked = changes, now
+	k.changes, k.kept, k.marked = changes, keptAs(services), now
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"appbind/auth"
 )
 
 // Bounds of the files of a snapshot.
@@ -121,12 +123,34 @@ type stamp struct {
 	proven, written time.Time
 	boot            string        // the run of the machine; "": not known
 	since           time.Duration // of the proof, after the begin of that run; negative: before
+	services        []keptService // at the time of writing
+}
+
+// keptService is a service account as it is kept, with its age when that was written.
+type keptService struct {
+	dn, hash string
+	age      time.Duration
 }
 
 // stampAt is the stamp of what is written now. The times are made from the age, which may be larger than the wall clock shows.
-func stampAt(proven, now time.Time, boot string, since time.Duration) stamp {
+func stampAt(proven, now time.Time, boot string, since time.Duration, services []auth.KeptService) stamp {
 	age := ageAt(proven, now)
-	return stamp{proven: now.Round(0).Add(-age), written: now.Round(0), boot: boot, since: since - age}
+	s := stamp{proven: now.Round(0).Add(-age), written: now.Round(0), boot: boot, since: since - age}
+	for _, k := range services {
+		s.services = append(s.services, keptService{k.DN, k.Hash, ageAt(k.At, now)})
+	}
+	return s
+}
+
+// restored are the service accounts that are younger than maxStale. age is that of the proof, now.
+func (s stamp) restored(age, maxStale time.Duration, now time.Time) (list []auth.KeptService) {
+	passed := age - s.written.Sub(s.proven) // since it was written
+	for _, k := range s.services {
+		if old := k.age + passed; k.age >= 0 && k.age < maxStale && old < maxStale {
+			list = append(list, auth.KeptService{DN: k.dn, Hash: k.hash, At: now.Add(-old)})
+		}
+	}
+	return list
 }
 
 // Reasons for which a stamp is refused.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"appbind/auth"
 	"appbind/config"
 )
 
@@ -57,7 +58,7 @@ func TestSnapshotRefused(t *testing.T) {
 			u := m.process(t, file)
 			u.hold(t, "a", "b")
 			u.saveSnapshot(false)
-			ok(u.saveMark(u.replica.last.Load(), m.wall))
+			ok(u.saveMark(u.replica.last.Load(), nil, m.wall))
 			spoiled := file
 			if mark {
 				spoiled = markOf(file)
@@ -213,10 +214,10 @@ func FuzzSnapshot(f *testing.F) {
 	}
 	var users bytes.Buffer
 	now := time.Unix(1_800_000_000, 0)
-	if err := tb.freeze().writer([16]byte{1}, key, stampAt(now, now, "run", time.Hour))(&users); err != nil {
+	if err := tb.freeze().writer([16]byte{1}, key, stampAt(now, now, "run", time.Hour, []auth.KeptService{{DN: "cn=a", Hash: "$h", At: now}}))(&users); err != nil {
 		f.Fatal(err)
 	}
-	mark := encodeMark([16]byte{1}, stampAt(now, now, "run", time.Hour), []block{{id: "a", names: []string{"a"}, dn: "uid=a"}})
+	mark := encodeMark([16]byte{1}, stampAt(now, now, "run", time.Hour, []auth.KeptService{{DN: "cn=a", Hash: "$h", At: now}}), []block{{id: "a", names: []string{"a"}, dn: "uid=a"}})
 	body := func(b []byte, head string) []byte { return b[len(head) : len(b)-sha256.Size] }
 	f.Add(body(users.Bytes(), headUsers), body(mark, headMark))
 	f.Add([]byte{}, []byte{})

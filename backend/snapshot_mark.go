@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"appbind/auth"
 )
 
 // block is a user who has changed since the first file was written: nobody is taken from there who has
@@ -80,42 +82,50 @@ func decodeMark(content []byte) (id [16]byte, st stamp, list []block, err error)
 	return id, st, list, nil
 }
 
-// readSnapshot reads both files: a copy for an outage that is over with the first session.
-func (u *Upstream) readSnapshot(now time.Time) (*table, [16]byte, error) {
+// restored is what a start finds.
+type restored struct {
+	table    *table // a copy for an outage that is over with the first session
+	id       [16]byte
+	services []auth.KeptService
+}
+
+// readSnapshot reads both files.
+func (u *Upstream) readSnapshot(now time.Time) (r restored, err error) {
 	k := u.snapshot
 	content, err := readPrivate(k.file, maxSnapshot)
 	if err != nil {
-		return nil, k.id, err
+		return r, err
 	}
 	d, err := decodeUsers(content, u.replica.key, u.replica.wanted)
 	if err != nil {
-		return nil, k.id, err
+		return r, err
 	}
 	boot, since := k.boot()
 	age, err := d.stamp.age(now, boot, since)
 	if err != nil {
-		return nil, k.id, err
+		return r, err
 	}
 	switch content, err := readPrivate(markOf(k.file), maxMark); {
 	case errors.Is(err, fs.ErrNotExist): // nothing was written after the first file
 	case err != nil:
-		return nil, k.id, err
+		return r, err
 	default:
 		id, st, list, err := decodeMark(content)
 		if err != nil {
-			return nil, k.id, fmt.Errorf("%s: %w", markOf(k.file), err)
+			return r, fmt.Errorf("%s: %w", markOf(k.file), err)
 		}
 		if id != d.id {
 			break // of another first file, which this one has replaced
 		}
 		if age, err = st.age(now, boot, since); err != nil {
-			return nil, k.id, err
+			return r, err
 		}
 		d.table.block(list)
+		d.stamp = st
 	}
 	if age >= u.replica.maxStale {
-		return nil, k.id, fmt.Errorf("it is too old: it was proven %v ago, and app_passwords.max_stale is %v", age.Round(time.Second), u.replica.maxStale)
+		return r, fmt.Errorf("it is too old: it was proven %v ago, and app_passwords.max_stale is %v", age.Round(time.Second), u.replica.maxStale)
 	}
 	d.table.prove(now.Add(-age))
-	return d.table, d.id, nil
+	return restored{d.table, d.id, d.stamp.restored(age, u.replica.maxStale, now)}, nil
 }

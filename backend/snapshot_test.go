@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"appbind/auth"
 	"appbind/config"
 	"appbind/wire"
 )
@@ -45,7 +46,7 @@ func (m *machine) process(t *testing.T, file string, change ...func(*config.Conf
 		c(cfg)
 	}
 	u := unstarted(t, cfg)
-	u.KeepSnapshot(file)
+	u.KeepSnapshot(file, auth.NewMemory(func() time.Time { return m.wall }))
 	if u.snapshot == nil {
 		t.Fatal("no snapshot is kept")
 	}
@@ -57,8 +58,8 @@ func (m *machine) process(t *testing.T, file string, change ...func(*config.Conf
 // read is what a start finds.
 func (m *machine) read(t *testing.T, file string, change ...func(*config.Config)) (*table, error) {
 	t.Helper()
-	got, _, err := m.process(t, file, change...).readSnapshot(m.wall)
-	return got, err
+	got, err := m.process(t, file, change...).readSnapshot(m.wall)
+	return got.table, err
 }
 
 // person is a record as a session makes it.
@@ -329,7 +330,7 @@ func TestSnapshotMany(t *testing.T) {
 	if n := tb.changes(); n != maxChanged+1 {
 		t.Errorf("%d changes are noted", n)
 	}
-	if err := u.saveMark(tb, m.wall); err != nil {
+	if err := u.saveMark(tb, nil, m.wall); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(markOf(file)); !errors.Is(err, os.ErrNotExist) {
@@ -478,7 +479,7 @@ func TestSnapshotOutage(t *testing.T) {
 		cfg := slapdConfig(url)
 		cfg.AppPasswords.Lookup, cfg.AppPasswords.MaxStale = "replica", config.Duration(time.Hour)
 		cfg.OwnEntryAttributes = []string{"uid", "cn"}
-		return upstream(t, cfg, func(u *Upstream) { u.replica.pause = 50 * time.Millisecond; u.KeepSnapshot(file) })
+		return upstream(t, cfg, func(u *Upstream) { u.replica.pause = 50 * time.Millisecond; u.KeepSnapshot(file, auth.NewMemory(nil)) })
 	}
 	eve, ctx := "uid=eve,"+people, testContext(t, time.Minute)
 	finds := func(u *Upstream, what string, stale bool, want string) {
@@ -535,13 +536,58 @@ func TestSnapshotOff(t *testing.T) {
 	cfg := snapshotConfig()
 	cfg.AppPasswords.Lookup = "live"
 	u := unstarted(t, cfg)
-	if u.KeepSnapshot(filepath.Join(t.TempDir(), "s")); u.snapshot != nil {
+	if u.KeepSnapshot(filepath.Join(t.TempDir(), "s"), auth.NewMemory(nil)); u.snapshot != nil {
 		t.Error("a snapshot of live lookups")
 	}
 	cfg = snapshotConfig()
 	cfg.AppPasswords.MaxStale = 0
 	u = unstarted(t, cfg)
-	if u.KeepSnapshot(filepath.Join(t.TempDir(), "s")); u.snapshot != nil {
+	if u.KeepSnapshot(filepath.Join(t.TempDir(), "s"), auth.NewMemory(nil)); u.snapshot != nil {
 		t.Error("a snapshot without an outage mode")
 	}
+}
+
+// TestSnapshotServices: what is kept of service accounts is on disk as soon as it changes, and each has an age of its own.
+func TestSnapshotServices(t *testing.T) {
+	t.Parallel()
+	m, file := newMachine(), filepath.Join(t.TempDir(), "s")
+	u := m.process(t, file)
+	u.hold(t, "a")
+	keep := func(dn string, age time.Duration) {
+		u.snapshot.services.RestoreServices([]auth.KeptService{{DN: dn, Hash: "hash of " + dn, At: m.wall.Add(-age)}})
+	}
+	kept := func(what, want string) {
+		t.Helper()
+		again := m.process(t, file)
+		again.loadSnapshot()
+		got := ""
+		for _, k := range again.snapshot.services.KeptServices() {
+			if k.Hash != "hash of "+k.DN {
+				t.Errorf("%s: %+v", what, k)
+			}
+			got += fmt.Sprint(k.DN, " ", ageAt(k.At, m.wall), " ")
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	keep("cn=a", time.Hour)
+	u.saveSnapshot(false)
+	kept("with the users", "cn=a 1h0m0s ")
+	m.pass(time.Second)
+	keep("cn=b", 0)
+	u.saveSnapshot(false)
+	kept("with the mark", "cn=a 1h0m1s cn=b 0s ")
+	m.pass(time.Hour)
+	m.wall = m.wall.Add(-30 * time.Minute)
+	kept("the clock was set back", "cn=a 2h0m1s cn=b 1h0m0s ")
+	m.wall = m.wall.Add(30 * time.Minute)
+	u.replica.last.Load().prove(m.wall)
+	m.pass(time.Hour)
+	u.saveSnapshot(true)
+	m.run, m.since = "second", 0
+	m.pass(21*time.Hour + 58*time.Minute)
+	kept("the machine was off", "cn=b 23h58m0s ")
+	m.pass(time.Hour)
+	kept("too old", "")
 }

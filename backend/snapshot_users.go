@@ -76,7 +76,12 @@ func (s stamp) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.proven.UnixNano()))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.written.UnixNano()))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.since))
-	return appendText(dst, s.boot)
+	dst = appendText(dst, s.boot)
+	dst = binary.AppendUvarint(dst, uint64(len(s.services)))
+	for _, k := range s.services {
+		dst = binary.AppendUvarint(appendText(appendText(dst, k.dn), k.hash), uint64(k.age))
+	}
+	return dst
 }
 
 // writer writes the first file.
@@ -215,7 +220,11 @@ func (s *scanner) fixed() int64 {
 
 func (s *scanner) stamp() stamp {
 	proven, written, since := s.fixed(), s.fixed(), s.fixed()
-	return stamp{proven: time.Unix(0, proven), written: time.Unix(0, written), since: time.Duration(since), boot: s.text()}
+	st := stamp{proven: time.Unix(0, proven), written: time.Unix(0, written), since: time.Duration(since), boot: s.text()}
+	for range s.count(3) {
+		st.services = append(st.services, keptService{s.text(), s.text(), time.Duration(s.number())})
+	}
+	return st
 }
 
 // snapshotted is the content of a first file.

@@ -84,8 +84,9 @@ func (h *house) build(ctx context.Context, cfg *config.Config) (proxy.Core, erro
 		return proxy.Core{}, err
 	}
 	if file := cfg.SnapshotFile(); file != "" && h.keeps {
-		upstream.KeepSnapshot(file)
+		upstream.KeepSnapshot(file, h.memory)
 	}
+	h.memory.KeepServices(cfg.SnapshotFile() != "" && h.keeps)
 	if before := h.serving.Load(); before != nil {
 		upstream.Continue(before.upstream)
 	}

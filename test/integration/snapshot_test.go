@@ -34,13 +34,19 @@ func TestSnapshot(t *testing.T) {
 	listener := fmt.Sprintf("  - url: ldap://127.0.0.1:%d\n", freePort(t))
 	a := startAppbind(t, baseConfig(s, listener, "app_passwords: {lookup: replica, snapshot: true}\n"))
 	file := filepath.Join(filepath.Dir(a.file), "replica.snapshot")
-	exists := func(name string) func() bool {
-		return func() bool { _, err := os.Stat(name); return err == nil }
+	marked := func(text string) func() bool {
+		return func() bool {
+			content, err := os.ReadFile(file + ".mark")
+			return err == nil && strings.Contains(string(content), text)
+		}
 	}
-	eventually(t, "the snapshot is written", exists(file))
+	eventually(t, "the snapshot is written", func() bool { _, err := os.Stat(file); return err == nil })
 	expectBind(t, a.uri(), userDN("bob"), revoked.Password, 0)
+	d := startDovecot(t, "lookup", a.uri())
+	d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
+	eventually(t, "Dovecot's account is on disk", marked(mailDN))
 	s.removeSecret("bob", revoked.Value)
-	eventually(t, "the revocation is on disk", exists(file+".mark"))
+	eventually(t, "the revocation is on disk", marked("uid=bob,"))
 	s.kill()
 	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		a.restart(how)
@@ -48,6 +54,12 @@ func TestSnapshot(t *testing.T) {
 		expectBind(t, a.uri(), userDN("bob"), revoked.Password, 52)
 		expectBind(t, a.uri(), userDN("alice"), "alice-main", 52)
 		expectBind(t, a.uri(), userDN("alice"), phone.Value, 52)
+		expectBind(t, a.uri(), mailDN, "wrong", 52)
+		expectBind(t, a.uri(), adminDN, adminPW, 52)
+		eventually(t, "Dovecot's account and its searches are served", func() bool {
+			return strings.HasPrefix(d.login(t, "alice", phone.Password, "203.0.113.6"), loginOK)
+		})
+		d.expectLogin(t, "alice", "alice-main", "203.0.113.7", loginUnavailable)
 		if !strings.Contains(a.output(), "snapshot of the replica is read") {
 			t.Error("the log does not tell of the snapshot")
 		}
@@ -66,6 +78,7 @@ func TestSnapshot(t *testing.T) {
 	s.addSecret("alice", later.Value)
 	eventually(t, "a new app password logs in", func() bool { return bindOnce(a.uri(), userDN("alice"), later.Password) == 0 })
 	expectBind(t, a.uri(), userDN("alice"), phone.Password, 49)
+	eventually(t, "the replica is current", func() bool { return strings.Contains(a.output(), nowCurrent) })
 	s.kill()
 	a.restart(syscall.SIGTERM)
 	eventually(t, "the new one logs in from the snapshot", func() bool { return bindOnce(a.uri(), userDN("alice"), later.Password) == 0 })

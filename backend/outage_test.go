@@ -11,6 +11,7 @@ import (
 	"github.com/go-ldap/ldap/v3"
 
 	"appbind/auth"
+	"appbind/config"
 )
 
 func endedTable(entries ...*auth.Entry) *table {
@@ -209,5 +210,28 @@ func TestOutageWaits(t *testing.T) {
 	s.examine()
 	if u.Outage(testContext(t, 10*time.Second)) {
 		t.Error("an outage, while the server answers")
+	}
+}
+
+// TestOutageAtOnce: from the moment at which no server is up nothing is refused by the copy, though the session has not ended yet.
+func TestOutageAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := slapdConfig(config.URL{Scheme: "ldap", Address: "127.0.0.1:1", Host: "127.0.0.1"})
+	cfg.AppPasswords.Lookup, cfg.AppPasswords.MaxStale = "replica", config.Duration(time.Hour)
+	u := unstarted(t, cfg)
+	tb := endedTable(entryOf("a", "1"))
+	tb.ended = false
+	u.replica.table.Store(tb)
+	u.replica.last.Store(tb)
+	find := func() (*auth.Entry, error) { return u.Find(testContext(t, 5*time.Second), "uid=a,"+people) }
+	if e, err := find(); err != nil || e.Stale {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	u.healthMu.Lock()
+	u.servers[0].health = down
+	u.choose()
+	u.healthMu.Unlock()
+	if e, err := find(); err != nil || !e.Stale {
+		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -122,7 +122,7 @@ func nameAttributes(filter []byte) map[string]bool {
 // findCopy answers a bind name from memory; nil: it must be looked up live.
 func (u *Upstream) findCopy(name string) *auth.Entry {
 	t := u.replica.table.Load()
-	if t == nil {
+	if t == nil || u.Down() { // the session is about to end; in an outage nothing is refused by a copy
 		return nil
 	}
 	// A name with "=" that is no DN would be one of name_filter; rare enough to be asked live.

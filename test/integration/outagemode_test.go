@@ -20,15 +20,40 @@ const (
 	nowCurrent  = "replica is current"
 )
 
-// TestOutageMode: with the directory killed, or hanging, an app password logs in by IMAP in each way in
+// outages are the ways in which the directory goes: it ends, or it hangs.
+var outages = []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP}
+
+// goAway takes the directory away, and is told of it in the log of a; what it returns brings it back.
+func (s *slapd) goAway(a *appbind, how syscall.Signal) (back func()) {
+	s.t.Helper()
+	began, over := strings.Count(a.output(), outageBegan), strings.Count(a.output(), outageOver)
+	resume := s.run
+	if how == syscall.SIGSTOP {
+		resume = func() { s.signal(syscall.SIGCONT) }
+		s.signal(how)
+	} else {
+		s.stop(how)
+	}
+	eventually(s.t, "the log tells of the outage", func() bool {
+		bindOnce(a.uri(), userDN("bob"), "bob-main") // something asks the directory
+		return strings.Count(a.output(), outageBegan) > began
+	})
+	return func() {
+		s.t.Helper()
+		resume()
+		eventually(s.t, "the outage is over", func() bool { return strings.Count(a.output(), outageOver) > over })
+	}
+}
+
+// TestOutageMode: with the directory killed, and with one that hangs, an app password logs in by IMAP in each way in
 // which Dovecot asks, what is known to be revoked stays so, and main passwords
 // are temporary errors; afterwards everything is as the directory has it.
 func TestOutageMode(t *testing.T) {
-	for i, mode := range []string{"template", "lookup", "context-dn", "context-base"} {
+	for _, mode := range []string{"template", "lookup", "context-dn", "context-base"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := startSlapd(t, slapdOptions{Sync: true})
-			phone, revoked, later := newPassword(t, "phone"), newPassword(t, "revoked"), newPassword(t, "later")
+			phone, revoked := newPassword(t, "phone"), newPassword(t, "revoked")
 			s.addSecret("alice", phone.Value)
 			s.addSecret("alice", revoked.Value)
 			listener := "  - url: ldap://127.0.0.1:0\n"
@@ -36,67 +61,68 @@ func TestOutageMode(t *testing.T) {
 				listener += "    context: trusted\n"
 			}
 			a := startAppbind(t, baseConfig(s, listener, outageOn))
-			eventually(t, "the replica is current", func() bool { return strings.Contains(a.output(), nowCurrent) })
 			d := startDovecot(t, mode, a.uri())
-			d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
-			s.removeSecret("alice", revoked.Value)
-			eventually(t, "the revocation has come", func() bool { return bindOnce(a.uri(), userDN("alice"), revoked.Password) == 49 })
+			secret := []string{phone.Password, revoked.Password, "alice-main", mailPW}
+			for i, how := range outages {
+				eventually(t, "the replica is current", func() bool { return strings.Count(a.output(), nowCurrent) > i })
+				d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
+				s.removeSecret("alice", revoked.Value)
+				eventually(t, "the revocation has come", func() bool { return bindOnce(a.uri(), userDN("alice"), revoked.Password) == 49 })
 
-			how, back := syscall.SIGKILL, s.run
-			if i%2 == 1 {
-				how, back = syscall.SIGSTOP, func() { s.signal(syscall.SIGCONT) }
-				s.signal(how)
-			} else {
-				s.stop(how)
+				back := s.goAway(a, how)
+				d.expectLogin(t, "alice", phone.Password, "203.0.113.6", loginOK)
+				d.expectLogin(t, "alice", phone.Password, "203.0.113.6", loginOK)
+				d.expectLogin(t, "alice", revoked.Password, "203.0.113.7", loginUnavailable)
+				d.expectLogin(t, "alice", "alice-main", "203.0.113.8", loginUnavailable)
+				d.expectLogin(t, "nobody", "x", "203.0.113.9", loginUnavailable)
+
+				back()
+				revoked, phone = phone, newPassword(t, fmt.Sprint("later ", i))
+				s.removeSecret("alice", revoked.Value)
+				s.addSecret("alice", phone.Value)
+				eventually(t, "a new app password logs in", func() bool {
+					return strings.HasPrefix(d.login(t, "alice", phone.Password, "203.0.113.10"), loginOK)
+				})
+				d.expectLogin(t, "alice", revoked.Password, "203.0.113.11", loginRefused)
+				d.expectLogin(t, "alice", "alice-main", "203.0.113.12", loginOK)
+				secret = append(secret, phone.Password)
+				s.addSecret("alice", revoked.Value) // for the next round
 			}
-			eventually(t, "the log tells of the outage", func() bool {
-				bindOnce(a.uri(), userDN("bob"), "bob-main") // something asks the directory
-				return strings.Contains(a.output(), outageBegan)
-			})
-			d.expectLogin(t, "alice", phone.Password, "203.0.113.6", loginOK)
-			d.expectLogin(t, "alice", phone.Password, "203.0.113.6", loginOK)
-			d.expectLogin(t, "alice", revoked.Password, "203.0.113.7", loginUnavailable)
-			d.expectLogin(t, "alice", "alice-main", "203.0.113.8", loginUnavailable)
-			d.expectLogin(t, "nobody", "x", "203.0.113.9", loginUnavailable)
-
-			back()
-			eventually(t, "the outage is over", func() bool { return strings.Contains(a.output(), outageOver) })
-			s.removeSecret("alice", phone.Value)
-			s.addSecret("alice", later.Value)
-			eventually(t, "a new app password logs in", func() bool {
-				return strings.HasPrefix(d.login(t, "alice", later.Password, "203.0.113.10"), loginOK)
-			})
-			d.expectLogin(t, "alice", phone.Password, "203.0.113.11", loginRefused)
-			d.expectLogin(t, "alice", "alice-main", "203.0.113.12", loginOK)
-			canaryFree(t, a.output(), phone.Password, revoked.Password, later.Password, "alice-main", mailPW)
+			canaryFree(t, a.output(), secret...)
 		})
 	}
 }
 
-// TestOutagePostfix: SMTP AUTH and the maps, with the directory killed.
+// TestOutagePostfix: SMTP AUTH and the maps, with the directory killed, and with one that hangs.
 func TestOutagePostfix(t *testing.T) {
 	s := startSlapd(t, slapdOptions{Sync: true})
 	smtp := newPassword(t, "smtp only", "--service", "smtp", "--net", "198.51.100.0/24")
 	s.addSecret("alice", smtp.Value)
 	a := startAppbind(t, baseConfig(s, "  - url: ldap://127.0.0.1:0\n    context: trusted\n", outageOn))
-	eventually(t, "the replica is current", func() bool { return strings.Contains(a.output(), nowCurrent) })
 	d := startDovecot(t, "context-dn", a.uri())
 	p := startPostfix(t, d, a.uri(), 3)
-	if r := p.postmap(t, "vmailbox", "alice@example.org"); strings.TrimSpace(r.out) != "alice" {
-		t.Fatalf("postmap: %d %q %s", r.code, r.out, r.err)
-	}
-	s.kill()
-	if got := p.auth(t, "alice", smtp.Password, "198.51.100.7"); !strings.HasPrefix(got, "235") {
-		t.Errorf("AUTH in the outage: %s", got)
-	}
-	if got := p.auth(t, "alice", smtp.Password, "203.0.113.7"); strings.HasPrefix(got, "235") {
-		t.Errorf("AUTH from elsewhere: %s", got)
-	}
-	if r := p.postmap(t, "vmailbox", "alice@example.org"); strings.TrimSpace(r.out) != "alice" || r.code != 0 {
-		t.Errorf("postmap in the outage: %d %q %s", r.code, r.out, r.err)
-	}
-	if r := p.postmap(t, "vmailbox", "nobody@example.org"); r.code != 1 || r.err == "" {
-		t.Errorf("an address that is not in the copy is unknown: %d %q %q", r.code, r.out, r.err)
+	for i, how := range outages {
+		eventually(t, "the replica is current", func() bool { return strings.Count(a.output(), nowCurrent) > i })
+		if r := p.postmap(t, "vmailbox", "alice@example.org"); strings.TrimSpace(r.out) != "alice" {
+			t.Fatalf("postmap: %d %q %s", r.code, r.out, r.err)
+		}
+		back := s.goAway(a, how)
+		if got := p.auth(t, "alice", smtp.Password, "198.51.100.7"); !strings.HasPrefix(got, "235") {
+			t.Errorf("%v: AUTH in the outage: %s", how, got)
+		}
+		if got := p.auth(t, "alice", smtp.Password, "203.0.113.7"); strings.HasPrefix(got, "235") {
+			t.Errorf("%v: AUTH from elsewhere: %s", how, got)
+		}
+		if r := p.postmap(t, "vmailbox", "alice@example.org"); strings.TrimSpace(r.out) != "alice" || r.code != 0 {
+			t.Errorf("%v: postmap in the outage: %d %q %s", how, r.code, r.out, r.err)
+		}
+		if r := p.postmap(t, "vmailbox", "nobody@example.org"); r.code != 1 || r.err == "" {
+			t.Errorf("%v: an address that is not in the copy is unknown: %d %q %q", how, r.code, r.out, r.err)
+		}
+		back()
+		if got := p.auth(t, "alice", smtp.Password, "198.51.100.7"); !strings.HasPrefix(got, "235") {
+			t.Errorf("%v: AUTH after the outage: %s", how, got)
+		}
 	}
 }
 

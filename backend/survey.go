@@ -59,6 +59,9 @@ func unsurveyed(cfg *config.Config) *survey {
 // Schema is what the subschema says of the secrets attribute; never nil.
 func (u *Upstream) Schema() *Schema { return u.survey.Load().schema }
 
+// Subschema is the DN of the entry that has the upstream's schema; "" where it names none.
+func (u *Upstream) Subschema() string { return u.survey.Load().root.subschema }
+
 // surveyed is the survey of the moment. Before the first one nobody can be judged:
 // neither the names of the secrets attribute nor the lock-out policy is known,
 // nor with auto who is enabled. Then it is read first, or an error.

@@ -48,7 +48,7 @@ type Config struct {
 	External []External `yaml:"external"`
 	// SecretsVisibleTo are DNs that may read the secrets attribute through appbind, by their own upstream bind.
 	SecretsVisibleTo []string `yaml:"secrets_visible_to" is:"dn"`
-	// Managers are DNs of entries and of groups whose members manage the app passwords of others over LDAP.
+	// Managers are DNs of entries and of groups whose members see the app passwords of all users as entries over LDAP, and change them as far as the directory lets them.
 	Managers []string `yaml:"managers" is:"dn"`
 	// OwnEntryAttributes are the attributes that an app-password session may read of its own entry.
 	OwnEntryAttributes []string `yaml:"own_entry_attributes" is:"attribute"`
@@ -207,6 +207,8 @@ type AppPasswords struct {
 	SelfServiceLDAP string `yaml:"self_service_ldap" oneof:"allow,deny"`
 	// Snapshot keeps the copy of lookup: replica in state_dir, so that a start while no server answers finds it there, up to max_stale; default off. It holds the hashes of all app passwords and the users' own_entry_attributes, with mode 0600; see doc/replica.md.
 	Snapshot bool `yaml:"snapshot"`
+	// VirtualEntries says whether app passwords stand as entries below their users, for the user and managers: show (default) or hide.
+	VirtualEntries string `yaml:"virtual_entries" oneof:"show,hide"`
 }
 
 // Fallback is what becomes of a password that is no app password.

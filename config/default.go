@@ -35,6 +35,7 @@ func Default() *Config {
 			RequireExpiry:   true,
 			UserChosen:      "deny",
 			SelfServiceLDAP: "deny",
+			VirtualEntries:  "show",
 		},
 		Fallback: Fallback{
 			Mode:        "allow",

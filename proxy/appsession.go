@@ -135,7 +135,7 @@ func (c *conn) proxied(m wire.Message, s *wire.SearchRequest) (*refusal, error) 
 	q.rewrite.guard, q.rewrite.guarded = g, true
 	body := m.Body
 	if s != nil {
-		stripped, r := c.stripSearch(*s, &q.rewrite)
+		stripped, r := c.stripSearch(s, &q.rewrite)
 		if r != nil {
 			return r, nil
 		}

@@ -24,6 +24,11 @@ func (c *conn) forward(m wire.Message) (*refusal, error) {
 	if r != nil || err != nil {
 		return r, err
 	}
+	if c.maySeeVirtual() {
+		if handled, r, err := c.virtualRequest(m, orBody(m, body)); handled || err != nil {
+			return r, err
+		}
+	}
 	if w, r, err := c.writing(m, body); r != nil || err != nil || w != nil {
 		if w != nil {
 			return c.writeSecrets(m, c.srv.state.Load(), w)
@@ -31,6 +36,14 @@ func (c *conn) forward(m wire.Message) (*refusal, error) {
 		return r, err
 	}
 	return c.send(m, c.newRequest(m), body, m.Controls)
+}
+
+// orBody is a request's body: body, or for nil as it came.
+func orBody(m wire.Message, body []byte) []byte {
+	if body == nil {
+		return m.Body
+	}
+	return body
 }
 
 // writing looks whether a request writes the secrets attribute; body is the

@@ -90,7 +90,7 @@ func (c *conn) makesAppPassword(m wire.Message, x wire.ExtendedRequest) (handled
 	label, user, is, r := labelDN(p.identity)
 	switch {
 	case !is:
-		return false, nil, nil
+		return c.modifiesVirtual(p.identity)
 	case r != nil:
 		return true, r, nil
 	case c.sess.kind != passed:

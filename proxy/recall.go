@@ -24,16 +24,8 @@ func (c *conn) recall(m wire.Message, s wire.SearchRequest) (*refusal, error) {
 	}
 	st := c.srv.state.Load()
 	x := rewriter{guard: st.guard(), guarded: true}
-	body, r := c.stripSearch(s, &x)
-	if r != nil {
+	if _, r := c.stripSearch(&s, &x); r != nil {
 		return r, nil
-	}
-	if body != nil {
-		stripped, err := wire.DecodeSearch(body)
-		if err != nil {
-			return refuseUnavailable, nil
-		}
-		s = stripped
 	}
 	return nil, c.answerRecalled(m, c.sess.home, &s, &x, "")
 }

@@ -23,6 +23,7 @@ type request struct {
 	dead atomic.Bool // given up: nothing more goes to the client
 
 	rewrite rewriter
+	tail    *virtualTail // what is added to the answer of a search; nil: nothing
 
 	// Of the client's goroutine:
 	link   *backend.Link
@@ -85,8 +86,13 @@ func (q *request) forward(m wire.Message, final bool) error {
 		}
 		return m.AppendTo(dst, q.id)
 	}
-	if final {
+	switch {
+	case final && q.tail != nil:
+		return q.finish(q.withTail(build, body, controls))
+	case final:
 		return q.finish(build)
+	case q.tail != nil && m.Op == wire.OpSearchResultEntry:
+		q.tail.sent++
 	}
 	return q.put(func(dst []byte) []byte {
 		if q.dead.Load() { // asked under the writer's lock: a bind's answer is never overtaken
@@ -94,6 +100,18 @@ func (q *request) forward(m wire.Message, final bool) error {
 		}
 		return build(dst)
 	})
+}
+
+// withTail is build with the virtual entries before the result.
+func (q *request) withTail(build func(dst []byte) []byte, body, controls []byte) func(dst []byte) []byte {
+	result, err := wire.DecodeResult(body)
+	if err != nil || result.Code != wire.ResultSuccess {
+		return build
+	}
+	return func(dst []byte) []byte {
+		dst, r, controls := q.tail.end(dst, result, controls)
+		return wire.AppendMessage(dst, q.id, wire.OpSearchResultDone, r.Append(nil), controls)
+	}
 }
 
 // translate tells what of a response must change for this client.
@@ -169,6 +187,7 @@ type rewriter struct {
 	// Of a search of the root DSE: the search, and what the listener offers.
 	root               *wire.SearchRequest
 	external, startTLS bool
+	schema             bool // of the subschema: the definitions of virtual entries are added
 
 	clean, renamed []byte // buffers for the next entry
 }
@@ -198,6 +217,13 @@ func (x *rewriter) entry(body []byte) (out []byte, changed bool, err error) {
 			return nil, false, err
 		}
 		changed = true
+	}
+	if x.schema {
+		clean, ch, err := withDefinitions(body)
+		if err != nil {
+			return nil, false, err
+		}
+		body, changed = clean, changed || ch
 	}
 	if x.suffix == nil {
 		return body, changed, nil

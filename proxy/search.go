@@ -28,16 +28,22 @@ func (c *conn) search(m wire.Message) (*refusal, error) {
 	if root {
 		q.rewrite.rootDSE(c, s)
 	}
-	body, r := c.stripSearch(s, &q.rewrite)
+	body, r := c.stripSearch(&s, &q.rewrite)
 	if r != nil {
 		return r, nil
+	}
+	if c.maySeeVirtual() {
+		if handled, r, err := c.virtualSearch(m, q, &s); handled || err != nil {
+			return r, err
+		}
+		q.rewrite.schema = c.showsDefinitions(&s)
 	}
 	return c.send(m, q, body, m.Controls)
 }
 
 // stripSearch takes the context off the base, which the entries get back, and
-// off DNs in the filter. body is nil when there is none.
-func (c *conn) stripSearch(s wire.SearchRequest, x *rewriter) (body []byte, r *refusal) {
+// off DNs in the filter. body is nil when there is none; s is the search without it.
+func (c *conn) stripSearch(s *wire.SearchRequest, x *rewriter) (body []byte, r *refusal) {
 	base, suffix, r := c.stripDN(s.Base)
 	if r != nil {
 		return nil, r

@@ -21,6 +21,10 @@ type state struct {
 	spelled  map[string]bool // service_accounts as they are spelled there, which is how they are bound
 	listed   map[string]bool // the keys of service_accounts (true), whose clients may share links, and of passthrough
 	manager  *manage.Manager
+	virtual  bool            // app passwords are shown as entries
+	managers map[string]bool // the keys of managers
+	roster   *roster         // who was found to be one
+	bases    []wire.DN       // users.bases
 }
 
 // newState derives the state of a core. previous lends its certificates where
@@ -31,7 +35,22 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		Core:    core,
 		own:     newOwnEntry(cfg.OwnEntryAttributes, cfg.AppPasswords.Attribute),
 		shared:  sharedAttribute(cfg.AppPasswords.Attribute),
-		visible: map[string]bool{}, listed: map[string]bool{}, spelled: map[string]bool{},
+		visible: map[string]bool{}, listed: map[string]bool{}, spelled: map[string]bool{}, managers: map[string]bool{},
+		virtual: cfg.AppPasswords.VirtualEntries == "show", roster: &roster{known: map[string]membership{}},
+	}
+	for _, dn := range cfg.Managers {
+		parsed, err := wire.ParseDN(dn)
+		if err != nil {
+			return nil, errors.New("managers: not a DN: " + dn)
+		}
+		st.managers[parsed.Key()] = true
+	}
+	for _, dn := range cfg.Users.Bases {
+		parsed, err := wire.ParseDN(dn)
+		if err != nil {
+			return nil, errors.New("users.bases: not a DN: " + dn)
+		}
+		st.bases = append(st.bases, parsed)
 	}
 	for _, dn := range cfg.Passthrough {
 		parsed, err := wire.ParseDN(dn)

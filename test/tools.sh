@@ -24,6 +24,8 @@ else
 	need postfix postfix
 	need /usr/lib/postfix/postfix-ldap.so postfix-ldap
 	need openssl openssl
+	need /usr/lib/python3/dist-packages/ldap python3-ldap
+	need ldapvi ldapvi
 	need ns-slapd 389-ds-base
 	need samba samba samba-ad-dc
 	need samba-tool samba-common-bin

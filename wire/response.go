@@ -17,7 +17,10 @@ const (
 	ResultConfidentialityRequired      = 13
 	ResultSASLBindInProgress           = 14
 	ResultNoSuchAttribute              = 16
+	ResultUndefinedAttributeType       = 17
 	ResultConstraintViolation          = 19
+	ResultAttributeOrValueExists       = 20
+	ResultInvalidAttributeSyntax       = 21
 	ResultNoSuchObject                 = 32
 	ResultInvalidDNSyntax              = 34
 	ResultInappropriateAuthentication  = 48
@@ -26,6 +29,8 @@ const (
 	ResultBusy                         = 51
 	ResultUnavailable                  = 52
 	ResultUnwillingToPerform           = 53
+	ResultNotAllowedOnRDN              = 67
+	ResultObjectClassModsProhibited    = 69
 	ResultOther                        = 80
 	ResultCanceled                     = 118
 	ResultNoSuchOperation              = 119

@@ -314,3 +314,17 @@ func TestSameIdentifiers(t *testing.T) {
 		}
 	}
 }
+
+// TestVirtualEntriesSchema: the definitions that appbind adds to the subschema are ones that slapd understands.
+func TestVirtualEntriesSchema(t *testing.T) {
+	s := newServer(t)
+	must(t, "", "slaptest", "-u", "-f", s.file(t, "slapd.conf", `include /etc/ldap/schema/core.schema
+include @HERE@/openldap/appbind.schema
+include @HERE@/virtual-entries.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+database mdb
+suffix dc=example,dc=org
+directory @DIR@/db
+`))
+}

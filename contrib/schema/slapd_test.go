@@ -14,7 +14,7 @@ import (
 )
 
 // programs are what the tests need from the packages slapd and ldap-utils.
-var programs = []string{"slapd", "slapadd", "ldapsearch", "ldapmodify", "ldapadd", "ldapcompare"}
+var programs = []string{"slapd", "slapadd", "slaptest", "ldapsearch", "ldapmodify", "ldapadd", "ldapcompare"}
 
 // program is the path of one of them. A machine without them is a failure: these
 // tests are what says that the access rules hold.

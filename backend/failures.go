@@ -62,14 +62,21 @@ func (f *failureValues) count(interval time.Duration, now time.Time) int {
 		}
 		return true
 	})
-	if t, err := fileTime(f.values[failADLast]); err != nil || recent(t, interval, now) {
-		n = max(n, counter(f.values[failADCount]))
+	// The count comes first: an attribute that is absent costs no error.
+	if c := counter(f.values[failADCount]); c > n {
+		if t, err := fileTime(f.values[failADLast]); err != nil || recent(t, interval, now) {
+			n = c
+		}
 	}
-	if t, err := generalizedTime(f.values[fail389Reset]); err != nil || t.After(now) {
-		n = max(n, counter(f.values[fail389Count]))
+	if c := counter(f.values[fail389Count]); c > n {
+		if t, err := generalizedTime(f.values[fail389Reset]); err != nil || t.After(now) {
+			n = c
+		}
 	}
-	if t, err := generalizedTime(f.values[failIPALast]); err != nil || recent(t, interval, now) {
-		n = max(n, counter(f.values[failIPACount]))
+	if c := counter(f.values[failIPACount]); c > n {
+		if t, err := generalizedTime(f.values[failIPALast]); err != nil || recent(t, interval, now) {
+			n = c
+		}
 	}
 	return n
 }
@@ -81,6 +88,9 @@ func recent(t time.Time, interval time.Duration, now time.Time) bool {
 
 // counter reads a count; 0 for what is none.
 func counter(text string) int {
+	if text == "" {
+		return 0
+	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
 		return 0

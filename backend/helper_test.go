@@ -58,7 +58,7 @@ func (b *logBuffer) logger() *slog.Logger {
 }
 
 // upstream makes and starts an Upstream; the end of the test closes it.
-func upstream(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Upstream {
+func upstream(t testing.TB, cfg *config.Config, change ...func(*Upstream)) *Upstream {
 	t.Helper()
 	u := unstarted(t, cfg, change...)
 	u.Start(testContext(t, 5*time.Second))
@@ -77,7 +77,7 @@ func upstream(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Upst
 	return u
 }
 
-func unstarted(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Upstream {
+func unstarted(t testing.TB, cfg *config.Config, change ...func(*Upstream)) *Upstream {
 	t.Helper()
 	log := &logBuffer{}
 	u, err := New(cfg, log.logger())
@@ -99,7 +99,7 @@ func unstarted(t *testing.T, cfg *config.Config, change ...func(*Upstream)) *Ups
 type holdings struct{ goroutines, descriptors int }
 
 // holding counts. What the runtime opens once, for its poller, is open by then.
-func holding(t *testing.T) holdings {
+func holding(t testing.TB) holdings {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,7 +114,7 @@ func holding(t *testing.T) holdings {
 }
 
 // settle waits until no more goroutines and descriptors are left than before.
-func settle(t *testing.T, before holdings) {
+func settle(t testing.TB, before holdings) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
 		now := holding(t)
@@ -128,7 +128,7 @@ func settle(t *testing.T, before holdings) {
 	}
 }
 
-func testContext(t *testing.T, d time.Duration) context.Context {
+func testContext(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
@@ -137,7 +137,7 @@ func testContext(t *testing.T, d time.Duration) context.Context {
 
 // fake starts a fake server. The end of the test closes it, when its clients
 // are closed already, and checks that every goroutine has ended and every descriptor is closed.
-func fake(t *testing.T, o fakeldap.Options) *fakeldap.Server {
+func fake(t testing.TB, o fakeldap.Options) *fakeldap.Server {
 	t.Helper()
 	before := holding(t)
 	s, err := fakeldap.Start(o)

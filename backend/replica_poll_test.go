@@ -192,13 +192,13 @@ func (k *keeper) endHints() {
 }
 
 // polled is an upstream whose replica polls.
-func polled(t *testing.T, poll, list time.Duration, servers ...*fakeldap.Server) *Upstream {
+func polled(t testing.TB, poll, list time.Duration, servers ...*fakeldap.Server) *Upstream {
 	t.Helper()
 	return polledPausing(t, 50*time.Millisecond, poll, list, servers...)
 }
 
 // polledPausing is polled with another time between two looks at the parents.
-func polledPausing(t *testing.T, pause, poll, list time.Duration, servers ...*fakeldap.Server) *Upstream {
+func polledPausing(t testing.TB, pause, poll, list time.Duration, servers ...*fakeldap.Server) *Upstream {
 	t.Helper()
 	var urls []config.URL
 	for _, s := range servers {
@@ -212,7 +212,7 @@ func polledPausing(t *testing.T, pause, poll, list time.Duration, servers ...*fa
 }
 
 // isCurrent waits for the first session.
-func isCurrent(t *testing.T, u *Upstream, want bool) ReplicaInfo {
+func isCurrent(t testing.TB, u *Upstream, want bool) ReplicaInfo {
 	t.Helper()
 	i := u.Replica(testContext(t, 10*time.Second))
 	if i.Current != want {

@@ -101,7 +101,7 @@ func replicaOf(t *testing.T, url config.URL, current bool) *Upstream {
 const soon = 10 * time.Second
 
 // until polls a condition on a real server.
-func until(t *testing.T, what string, within time.Duration, ok func() bool) {
+func until(t testing.TB, what string, within time.Duration, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -59,7 +59,7 @@ type Group struct {
 // shares is the groups of an Upstream.
 type shares struct {
 	secret  []byte    // of the key of a group; random
-	hashers sync.Pool // of HMACs with secret
+	hashers sync.Pool // of *groupHasher
 
 	mu     sync.Mutex // guards the fields below; taken before a Group's mu; no I/O under it
 	groups map[[sha256.Size]byte]*Group
@@ -67,18 +67,25 @@ type shares struct {
 	room   int // for them: the rest of the places is for binds and for links of one client
 }
 
+// groupHasher makes keys of groups.
+type groupHasher struct {
+	mac  hash.Hash // HMAC with the secret
+	text [256]byte // of a DN and a password of ordinary length; clear when it is not in use
+	sum  [sha256.Size]byte
+}
+
 // groupKey tells groups apart without holding a password.
-func (s *shares) groupKey(dn string, password auth.Password) (key [sha256.Size]byte) {
-	h, _ := s.hashers.Get().(hash.Hash)
+func (s *shares) groupKey(dn string, password auth.Password) [sha256.Size]byte {
+	h, _ := s.hashers.Get().(*groupHasher)
 	if h == nil {
-		h = hmac.New(sha256.New, s.secret)
+		h = &groupHasher{mac: hmac.New(sha256.New, s.secret)}
 	}
-	text := binary.BigEndian.AppendUint64(make([]byte, 0, 256), uint64(len(dn)))
+	text := binary.BigEndian.AppendUint64(h.text[:0], uint64(len(dn)))
 	text = append(append(text, dn...), password...)
-	h.Write(text)
+	h.mac.Write(text)
 	clear(text)
-	h.Sum(key[:0])
-	h.Reset()
+	key := [sha256.Size]byte(h.mac.Sum(h.sum[:0]))
+	h.mac.Reset()
 	s.hashers.Put(h)
 	return key
 }

@@ -105,8 +105,8 @@ const (
 
 // locked reports a lock or a disabled account.
 func (v *stateValues) locked(lockFor time.Duration, now time.Time) bool {
-	control, _ := strconv.ParseInt(v[attrAccountControl], 10, 64) // absent: 0
-	computed, err := strconv.ParseInt(v[attrComputed], 10, 64)
+	control, _ := number(v[attrAccountControl])
+	computed, known := number(v[attrComputed])
 	switch {
 	case control&controlDisabled != 0, computed&controlLocked != 0:
 		return true
@@ -114,11 +114,20 @@ func (v *stateValues) locked(lockFor time.Duration, now time.Time) bool {
 		return true
 	case after(v[attrTmpLockEnd], now), after(v[attrPwdStart], now), v[attrPwdEnd] != "" && !after(v[attrPwdEnd], now):
 		return true
-	case err != nil && v[attrLockoutTime] != "" && v[attrLockoutTime] != "0":
+	case !known && v[attrLockoutTime] != "" && v[attrLockoutTime] != "0":
 		// Active Directory leaves lockoutTime when the lock is over; the computed bit knows better.
 		return true
 	}
 	return v.lockedUntil(now)
+}
+
+// number reads an INTEGER; 0 and false for what is none, or absent.
+func number(text string) (int64, bool) {
+	if text == "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil
 }
 
 // lockedSince reads pwdAccountLockedTime of draft-behera-ldap-password-policy
@@ -134,6 +143,9 @@ func (v *stateValues) lockedSince(lockFor time.Duration, now time.Time) bool {
 
 // after reports whether a GeneralizedTime is later than now; false for what is none.
 func after(text string, now time.Time) bool {
+	if text == "" {
+		return false
+	}
 	t, err := generalizedTime(text)
 	return err == nil && t.After(now)
 }

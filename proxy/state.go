@@ -106,15 +106,15 @@ func (c *conn) seesSecrets(st *state) bool { return c.sess.visible && st.seesSec
 
 // isService reports whether dn is listed in service_accounts.
 func (st *state) isService(dn string) bool {
-	if st.spelled[dn] {
-		return true
-	}
 	service, _ := st.listing(dn)
 	return service
 }
 
 // listing reports whether dn is listed in service_accounts, and whether in these or in passthrough.
 func (st *state) listing(dn string) (service, listed bool) {
+	if st.spelled[dn] {
+		return true, true
+	}
 	parsed, err := wire.ParseDN(dn)
 	if err != nil {
 		return false, false

@@ -65,7 +65,9 @@ func BenchmarkVerifySSHA256(b *testing.B) {
 // TestAllocations keeps what every bind does off the heap.
 func TestAllocations(t *testing.T) {
 	ours, other := []byte(generatedVectors[3].password), []byte("correct horse battery staple")
-	v := Parse([]byte("$app$" + benchName + "${SSHA256}" + saltedOf(string(ours), "0123456789abcdef")))
+	raw := []byte("$app$" + benchName + "${SSHA256}" + saltedOf(string(ours), "0123456789abcdef"))
+	v := Parse(raw)
+	elsewhere := Parse([]byte("$app$phone;id=zzzz${SSHA256}" + saltedOf(string(ours), "0123456789abcdef")))
 	for _, c := range []struct {
 		name string
 		max  float64
@@ -73,6 +75,16 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"ShapeOf, ours", 1, func() { ShapeOf(ours) }},
 		{"ShapeOf, other", 0, func() { ShapeOf(other) }},
+		{"Parse", 7, func() {
+			if Parse(raw).Err != nil {
+				t.Error("unusable")
+			}
+		}},
+		{"Verify, of another id", 1, func() {
+			if elsewhere.Verify(ours) {
+				t.Error("a match")
+			}
+		}},
 		{"Verify", 1, func() {
 			if !v.Verify(ours) {
 				t.Error("no match")

@@ -353,7 +353,8 @@ func appendEscaped(dst []byte, v string) []byte {
 // for ASCII): never grant anything by them alone that the spelled name would
 // not get from the upstream.
 func (d DN) Key() string {
-	var b []byte
+	var room [256]byte
+	b := room[:0]
 	for i, rdn := range d {
 		if i > 0 {
 			b = append(b, ',')

@@ -351,6 +351,30 @@ func TestImports(t *testing.T) {
 	})
 }
 
+// TestSharedAttribute: where app passwords stand beside the directory's own passwords, no command touches or shows those.
+func TestSharedAttribute(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	config := strings.Replace(baseConfig(s, "", "app_passwords: {attribute: userPassword}\n"), "bind_dn: "+serviceDN+"\n  bind_password: "+servicePW, "bind_dn: "+adminDN+"\n  bind_password: "+adminPW, 1)
+	a := startAppbind(t, config)
+	d := &desk{t: t, file: a.file}
+	made := d.create("--user", userDN("alice"), "--label", "phone")
+	expectBind(t, a.uri(), userDN("alice"), made.Password, 0)
+	if out := d.ok("passwords", "list", "--json"); strings.Count(out, `"user"`) != 1 {
+		t.Errorf("list: %s", out)
+	}
+	if out := d.ok("passwords", "export", "--values"); strings.Count(out, "\n") != 2 || strings.Contains(out, "-main") {
+		t.Errorf("export: %s", out)
+	}
+	d.ok("passwords", "revoke", "--user", userDN("alice"), "--all", "--yes")
+	d.ok("passwords", "purge", "--grace", "0d")
+	for _, uid := range []string{"alice", "bob", "dave"} {
+		expectBind(t, s.uri(), userDN(uid), uid+"-main", 0) // at the directory: in clear, as it is there, it is no password here
+	}
+	expectBind(t, a.uri(), userDN("alice"), made.Password, 49)
+	canaryFree(t, d.said.String(), "alice-main", "bob-main")
+}
+
 // TestOneOfMany: of several who make the same label at once with the command, at most one gets it, and what was
 // shown is what is stored; of several who revoke it none fails.
 func TestOneOfMany(t *testing.T) {

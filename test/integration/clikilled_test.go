@@ -83,7 +83,7 @@ func TestCommandKilled(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	checkModel(t, s, []string{"bob", "dave"}, model)
+	checkModel(t, s.stored, []string{"bob", "dave"}, model)
 	for _, e := range model {
 		if e.created == done && e.revoked == no {
 			expectBind(t, a.uri(), userDN(e.uid), e.password, 0)

@@ -96,45 +96,44 @@ func (b *byEntry) create(uid, label string) (password string, o outcome, err err
 	return password, o, err
 }
 
-func (b *byEntry) revoke(uid, label string) (outcome, error) {
-	return b.with(func(c *ldap.Conn) error {
+func (b *byEntry) revoke(uid, label string) (outcome, error) { return b.revokeEntry(uid, label) }
+
+// byPasswordAndEntry makes as ldappasswd does, and revokes as ldapdelete.
+type byPasswordAndEntry struct{ byPassword }
+
+func (b *byPasswordAndEntry) revoke(uid, label string) (outcome, error) {
+	return b.revokeEntry(uid, label)
+}
+
+// revokeEntry deletes the entry of a label.
+func (p *throughAppbind) revokeEntry(uid, label string) (outcome, error) {
+	return p.with(func(c *ldap.Conn) error {
 		r, err := search(c, userDN(uid), "(&(objectClass=appPasswordEntry)(appPasswordLabel="+label+"))", nil)
 		if err != nil {
 			return err
 		}
 		if len(r.Entries) != 1 {
-			return fmt.Errorf("%d entries of the label %s", len(r.Entries), label)
+			return ldap.NewError(ldap.LDAPResultNoSuchObject, fmt.Errorf("%d entries of the label %s", len(r.Entries), label))
 		}
 		return c.Del(ldap.NewDelRequest(r.Entries[0].DN, nil))
 	})
 }
 
-// TestEntryWriters: those who work with entries and those who work with values are
-// at the same users at one time, through two instances. Nothing is lost, nothing
-// comes back, and what nobody touched stays as it was.
-func TestEntryWriters(t *testing.T) {
-	t.Parallel()
-	const writers, each = 4, 12
-	s := startSlapd(t, slapdOptions{})
-	yaml := managing(t, s, "", "max_per_user: 1000") + fmt.Sprintf("managers: [%q]\n", helpdeskDN)
-	a, b := startAppbind(t, yaml), startAppbind(t, yaml)
-	users := []string{"alice", "bob"}
-	untouched := newPassword(t, "untouched")
-	s.addSecret("alice", untouched.Value)
+// writeEntries has writers at the same users at one time, half by entries and half by values.
+func writeEntries(t *testing.T, through []throughAppbind, users []string, each int) (model []*life) {
+	t.Helper()
 	var mu sync.Mutex
-	var model []*life
 	var group sync.WaitGroup
-	for w := range writers {
-		through := throughAppbind{uri: []string{a.uri(), b.uri()}[w/2]}
-		var kind writerKind = &byEntry{through}
+	for w := range 2 * len(through) {
+		var kind writerKind = &byEntry{through[w/2]}
 		if w%2 == 1 {
-			kind = &byModify{through}
+			kind = &byModify{through[w/2]}
 		}
 		group.Go(func() {
 			defer kind.close()
 			for i := range each {
 				n := w*each + i
-				e := &life{uid: users[n%2], label: fmt.Sprintf("d%d", n)}
+				e := &life{uid: users[n%len(users)], label: fmt.Sprintf("d%d", n)}
 				e.live(t, kind, n)
 				mu.Lock()
 				model = append(model, e)
@@ -143,16 +142,31 @@ func TestEntryWriters(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if !slices.Contains(s.stored("alice"), untouched.Value) {
-		t.Error("a value that nobody touched is gone")
-	}
-	s.removeSecret("alice", untouched.Value)
 	for _, e := range model {
 		if e.created != done || e.revoked == maybe {
 			t.Errorf("%s of %s: %d, %d", e.label, e.uid, e.created, e.revoked)
 		}
 	}
-	checkModel(t, s, users, model)
+	return model
+}
+
+// TestEntryWriters: those who work with entries and those who work with values are
+// at the same users at one time, through two instances. Nothing is lost, nothing
+// comes back, and what nobody touched stays as it was.
+func TestEntryWriters(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	yaml := managing(t, s, "", "max_per_user: 1000") + fmt.Sprintf("managers: [%q]\n", helpdeskDN)
+	a, b := startAppbind(t, yaml), startAppbind(t, yaml)
+	users := []string{"alice", "bob"}
+	untouched := newPassword(t, "untouched")
+	s.addSecret("alice", untouched.Value)
+	model := writeEntries(t, []throughAppbind{{uri: a.uri()}, {uri: b.uri()}}, users, 12)
+	if !slices.Contains(s.stored("alice"), untouched.Value) {
+		t.Error("a value that nobody touched is gone")
+	}
+	s.removeSecret("alice", untouched.Value)
+	checkModel(t, s.stored, users, model)
 }
 
 // TestVirtual389: the same with 389 Directory Server, which has no entryCSN to
@@ -224,4 +238,17 @@ state_dir: .
 	}
 	expectBind(t, a.uri(), userDN("alice"), password, 49)
 	canaryFree(t, a.output(), password)
+	// Many at one time, through two instances.
+	b := startAppbind(t, yaml)
+	model := writeEntries(t, []throughAppbind{{uri: a.uri(), dn: directories.Manager, pw: directories.ServicePW}, {uri: b.uri(), dn: directories.Manager, pw: directories.ServicePW}},
+		[]string{"alice", "dave"}, 8)
+	checkModel(t, func(uid string) (list []string) {
+		out := must(t, "", "ldapsearch", "-x", "-LLL", "-o", "ldif-wrap=no", "-H", "ldap://"+d.Address, "-D", d.Root, "-w", d.RootPW, "-b", userDN(uid), "-s", "base", "appPassword")
+		for line := range strings.Lines(out) {
+			if value, ok := strings.CutPrefix(line, "appPassword: "); ok {
+				list = append(list, strings.TrimSpace(value))
+			}
+		}
+		return list
+	}, []string{"alice", "dave"}, model)
 }

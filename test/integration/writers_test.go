@@ -46,8 +46,9 @@ type writerKind interface {
 
 // throughAppbind is a client of appbind that connects anew when appbind was killed.
 type throughAppbind struct {
-	uri  string
-	conn *ldap.Conn
+	uri    string
+	dn, pw string // "": the helpdesk's
+	conn   *ldap.Conn
 }
 
 // with runs an operation; a lost connection makes its outcome unknown, one that is not there did nothing.
@@ -58,7 +59,10 @@ func (p *throughAppbind) with(f func(c *ldap.Conn) error) (outcome, error) {
 			return no, nil
 		}
 		c.SetTimeout(patience)
-		if c.Bind(helpdeskDN, helpdeskPW) != nil {
+		if p.dn == "" {
+			p.dn, p.pw = helpdeskDN, helpdeskPW
+		}
+		if c.Bind(p.dn, p.pw) != nil {
 			c.Close()
 			return no, nil
 		}
@@ -171,7 +175,7 @@ func newManager(t *testing.T, yaml string) *manage.Manager {
 }
 
 // TestThreeWriters: three sorts of writers make a thousand app passwords of the
-// same users at one time and revoke most, while appbind is killed twenty times. Then the
+// same users at one time and revoke most, some by their entries, while appbind is killed twenty times. Then the
 // directory is held against what the writers were told: nothing that was
 // confirmed is lost, nothing that was revoked is back, and every password that
 // was shown and not revoked is stored.
@@ -180,7 +184,7 @@ func TestThreeWriters(t *testing.T) {
 	const operations, kills = 1000, 20
 	s := startSlapd(t, slapdOptions{})
 	listener := fmt.Sprintf("  - url: ldap://127.0.0.1:%d\n", freePort(t))
-	yaml := managing(t, s, listener, "max_per_user: 1000")
+	yaml := managing(t, s, listener, "max_per_user: 1000") + fmt.Sprintf("managers: [%q]\n", helpdeskDN)
 	a := startAppbind(t, yaml)
 	uri := a.uri()
 	manager := newManager(t, yaml)
@@ -192,6 +196,9 @@ func TestThreeWriters(t *testing.T) {
 	var writers sync.WaitGroup
 	for w := range 6 {
 		kind := []writerKind{&byModify{throughAppbind{uri: uri}}, &byPassword{throughAppbind{uri: uri}}, &byManager{m: manager, ctx: t.Context()}}[w%3]
+		if w == 4 {
+			kind = &byPasswordAndEntry{byPassword{throughAppbind{uri: uri}}}
+		}
 		writers.Go(func() {
 			defer kind.close()
 			retry := time.NewTicker(10 * time.Millisecond)
@@ -217,7 +224,7 @@ func TestThreeWriters(t *testing.T) {
 		a = startAppbind(t, yaml)
 	}
 	writers.Wait()
-	checkModel(t, s, users, model)
+	checkModel(t, s.stored, users, model)
 	for _, e := range model {
 		if e.created == done && e.revoked == no && e.password != "" {
 			expectBind(t, uri, userDN(e.uid), e.password, 0)
@@ -279,11 +286,11 @@ func (e *life) live(t *testing.T, kind writerKind, n int) {
 }
 
 // checkModel holds the directory against what the writers know.
-func checkModel(t *testing.T, s *slapd, users []string, model []*life) {
+func checkModel(t *testing.T, values func(uid string) []string, users []string, model []*life) {
 	t.Helper()
 	stored := map[string]*secrets.Value{}
 	for _, uid := range users {
-		for _, raw := range s.stored(uid) {
+		for _, raw := range values(uid) {
 			v := secrets.Parse([]byte(raw))
 			if stored[uid+" "+v.Label] != nil {
 				t.Errorf("%s: two of the label %s", uid, v.Label)

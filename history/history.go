@@ -5,8 +5,10 @@
 //	Record    takes an event of a bind into a bounded queue, and never waits (recorder.go)
 //	collect   one goroutine merges equal events of an interval in memory (pending.go)
 //	write     another one writes them to the store every few seconds (recorder.go, write.go)
-//	purge     and once an hour deletes what is older than the retention (purge.go)
 //	query     the command line and others read through a Store of their own (query.go)
+//	purge     deletes what is older than the retention; package jobs does so (purge.go)
+//	lease     of the instances that share the store, one does a job at a time (lease.go)
+//	notice    which mails about the expiry of app passwords were sent (notice.go)
 //
 // The store is SQLite or PostgreSQL; the SQL is the same, what differs stands in
 // sqlite.go, postgres.go and schema.go. Several instances may share a store: rows

@@ -49,9 +49,3 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 	}
 	return total, nil
 }
-
-// purge is Purge for the Recorder.
-func (s *Store) purge(ctx context.Context, now time.Time, retention time.Duration) error {
-	_, err := s.Purge(ctx, now, retention)
-	return err
-}

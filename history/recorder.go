@@ -24,16 +24,12 @@ const (
 	// A store that failed is tried again after a pause that grows from firstPause to longestPause.
 	firstPause   = time.Second
 	longestPause = time.Minute
-	// purgeEvery is how often what is too old is deleted.
-	purgeEvery = time.Hour
 )
 
 // sink is where rows go: a Store.
 type sink interface {
 	// write stores rows, all or none. refused are how many the store will never take; they are not among those to try again.
 	write(ctx context.Context, rows []*row) (refused int, err error)
-	// purge deletes what is older than retention, seen from now.
-	purge(ctx context.Context, now time.Time, retention time.Duration) error
 	Close() error
 }
 
@@ -54,10 +50,8 @@ type Stats struct {
 
 // Recorder writes the history behind the binds. Make it with NewRecorder.
 type Recorder struct {
-	open      func(context.Context) (sink, error)
-	retention time.Duration
-	now       func() time.Time
-	log       *slog.Logger
+	open func(context.Context) (sink, error)
+	log  *slog.Logger
 
 	queue  chan Event
 	wake   chan struct{} // something to write that should not wait
@@ -76,24 +70,22 @@ type Recorder struct {
 
 	// The goroutine that writes has these for itself.
 	store   sink // nil: not open
-	purged  time.Time
 	failing bool
 	dropped uint64 // events that were lost until the last success
 }
 
 // options are what a Recorder needs.
 type options struct {
-	open                func(context.Context) (sink, error)
-	interval, retention time.Duration
-	counts              *Counts
-	now                 func() time.Time
-	log                 *slog.Logger
+	open     func(context.Context) (sink, error)
+	interval time.Duration
+	counts   *Counts
+	log      *slog.Logger
 }
 
 // start makes a recorder and starts its goroutines.
 func start(o options) *Recorder {
 	r := &Recorder{
-		open: o.open, retention: o.retention, counts: o.counts, now: o.now, log: o.log,
+		open: o.open, counts: o.counts, log: o.log,
 		queue: make(chan Event, queued), wake: make(chan struct{}, 1),
 		ending: make(chan struct{}), merged: make(chan struct{}), done: make(chan struct{}),
 		rows: newPending(o.interval),
@@ -215,7 +207,7 @@ func (r *Recorder) finish() {
 	}
 }
 
-// round opens the store where it is not, writes what waits, and purges when it is time.
+// round opens the store where it is not, and writes what waits.
 func (r *Recorder) round(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(r.base, limit)
 	defer cancel()
@@ -228,12 +220,6 @@ func (r *Recorder) round(limit time.Duration) error {
 			r.store = nil
 		}
 		return err
-	}
-	if now := r.now(); now.Sub(r.purged) >= purgeEvery {
-		r.purged = now
-		if err := r.guard(func() error { return r.store.purge(ctx, now, r.retention) }); err != nil {
-			r.log.Warn("old history could not be deleted", "err", err)
-		}
 	}
 	return nil
 }

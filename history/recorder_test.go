@@ -20,7 +20,6 @@ type fake struct {
 	hangs  bool
 	opened []time.Time
 	writes []time.Time
-	purges []time.Time
 	times  int64
 	rows   int
 	closed int
@@ -59,13 +58,6 @@ func (f *fake) write(ctx context.Context, rows []*row) (int, error) {
 	return 0, nil
 }
 
-func (f *fake) purge(_ context.Context, now time.Time, _ time.Duration) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.purges = append(f.purges, now)
-	return nil
-}
-
 func (f *fake) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,7 +84,7 @@ func faked(t *testing.T, test func(t *testing.T, f *fake, r *Recorder, log *byte
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f, log := &fake{}, &bytes.Buffer{}
-		r := start(options{open: f.open, interval: time.Minute, retention: time.Hour, counts: &Counts{}, now: time.Now, log: slog.New(slog.NewTextHandler(log, nil))})
+		r := start(options{open: f.open, interval: time.Minute, counts: &Counts{}, log: slog.New(slog.NewTextHandler(log, nil))})
 		synctest.Wait()
 		defer r.Close(t.Context())
 		test(t, f, r, log)
@@ -308,21 +300,12 @@ func TestUnopenedStore(t *testing.T) {
 	t.Parallel()
 	cfg := sqliteConfig(t)
 	cfg.StateDir += "/missing"
-	r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler), time.Now)
+	r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler))
 	r.Record(phone(begin))
 	r.Close(t.Context())
 	if st := r.Stats(); st.Panics != 0 || st.Up || st.Dropped["stopped"] != 1 {
 		t.Errorf("%+v", st)
 	}
-}
-
-func TestPurgedHourly(t *testing.T) {
-	faked(t, func(t *testing.T, f *fake, r *Recorder, _ *bytes.Buffer) {
-		pass(24*time.Hour + time.Minute)
-		if n := len(f.purges); n < 24 || n > 25 {
-			t.Errorf("purged %d times in a day", n)
-		}
-	})
 }
 
 // TestRecordAllocatesNothing: a bind pays for a copy into the queue.
@@ -336,7 +319,7 @@ func TestRecordAllocatesNothing(t *testing.T) {
 
 func BenchmarkRecord(b *testing.B) {
 	f := &fake{}
-	r := start(options{open: f.open, interval: time.Minute, retention: time.Hour, counts: &Counts{}, now: time.Now, log: slog.New(slog.DiscardHandler)})
+	r := start(options{open: f.open, interval: time.Minute, counts: &Counts{}, log: slog.New(slog.DiscardHandler)})
 	defer r.Close(b.Context())
 	e := phone(begin)
 	b.ReportAllocs()
@@ -352,7 +335,7 @@ func TestSteadyLoad(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := m.make(t)
-			r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler), time.Now)
+			r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler))
 			const users, each = 300, 20
 			var wg sync.WaitGroup
 			for u := range users {

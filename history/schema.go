@@ -51,6 +51,24 @@ CREATE TABLE history_uses (
 	PRIMARY KEY (password_id, bucket, denied, service, address)
 );
 CREATE INDEX history_uses_last ON history_uses (last_at);
+`, `
+CREATE TABLE history_jobs (
+	name      TEXT NOT NULL PRIMARY KEY,
+	owner     TEXT NOT NULL,
+	fence     BIGINT NOT NULL,
+	until     BIGINT NOT NULL,
+	due       BIGINT NOT NULL,
+	succeeded BIGINT
+);
+CREATE TABLE history_notices (
+	entry   TEXT NOT NULL,
+	ident   TEXT NOT NULL,
+	expires BIGINT NOT NULL,
+	tries   BIGINT NOT NULL,
+	later   BIGINT NOT NULL,
+	done    BIGINT NOT NULL,
+	PRIMARY KEY (entry, ident, expires)
+);
 `}
 
 // ErrNewer says that the store was written by a later version of appbind, whose tables this one does not know.

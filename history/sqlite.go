@@ -17,6 +17,7 @@ import (
 var sqliteDialect = &dialect{
 	words:     strings.NewReplacer("{id}", "INTEGER PRIMARY KEY"),
 	hasSchema: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'history_schema'",
+	clock:     "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 	refuses: func(err error) bool {
 		e, ok := errors.AsType[*sqlite.Error](err)
 		if !ok {

@@ -25,6 +25,7 @@ type dialect struct {
 	words     *strings.Replacer    // of migrations
 	hasSchema string               // query: 1 if history_schema exists, else 0
 	lock      string               // statement that makes migrations wait for each other; "": transactions do
+	clock     string               // expression: the store's time, in milliseconds since 1970
 	refuses   func(err error) bool // the row is at fault, not the store
 }
 
@@ -35,7 +36,7 @@ var ErrNone = errors.New("no history is kept: history.store is none")
 const connections = 4
 
 // New starts the recorder of a configuration; nil where it keeps no history. The store is opened in the background.
-func New(cfg *config.Config, counts *Counts, log *slog.Logger, now func() time.Time) *Recorder {
+func New(cfg *config.Config, counts *Counts, log *slog.Logger) *Recorder {
 	if cfg.History.Store == "none" {
 		return nil
 	}
@@ -47,11 +48,9 @@ func New(cfg *config.Config, counts *Counts, log *slog.Logger, now func() time.T
 			}
 			return s, nil
 		},
-		interval:  time.Duration(cfg.History.Coalesce),
-		retention: time.Duration(cfg.History.Retention),
-		counts:    counts,
-		now:       now,
-		log:       log,
+		interval: time.Duration(cfg.History.Coalesce),
+		counts:   counts,
+		log:      log,
 	})
 }
 

@@ -560,7 +560,7 @@ func TestNone(t *testing.T) {
 	t.Parallel()
 	cfg := sqliteConfig(t)
 	cfg.History.Store = "none"
-	if New(cfg, &Counts{}, nil, time.Now) != nil {
+	if New(cfg, &Counts{}, nil) != nil {
 		t.Error("a recorder for nothing")
 	}
 	if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrNone) {

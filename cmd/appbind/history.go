@@ -27,7 +27,7 @@ func (h *house) record(cfg *config.Config) *recording {
 	if old := h.recording.Load(); old != nil && old.settings == cfg.History && old.file == cfg.HistoryFile() {
 		return old
 	}
-	return &recording{cfg.History, cfg.HistoryFile(), history.New(cfg, &h.historyCounts, h.log, time.Now)}
+	return &recording{cfg.History, cfg.HistoryFile(), history.New(cfg, &h.historyCounts, h.log)}
 }
 
 // noted puts a recording into a core.

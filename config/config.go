@@ -58,6 +58,10 @@ type Config struct {
 	Fallback Fallback `yaml:"fallback"`
 	// History is the record of who used which app password when, from where.
 	History History `yaml:"history"`
+	// Mail is how appbind sends mail to users.
+	Mail Mail `yaml:"mail"`
+	// Jobs is what appbind does by itself, on one instance at a time.
+	Jobs Jobs `yaml:"jobs"`
 	// StateDir is the directory for what appbind keeps; appbind alone may enter it (mode 0700), and it is not made by appbind.
 	StateDir string `yaml:"state_dir" is:"path"`
 	// Limits bound what one client, and all together, may use.
@@ -259,6 +263,52 @@ func (c *Config) HistoryFile() string {
 		return c.History.Path
 	}
 	return filepath.Join(c.StateDir, "history.db")
+}
+
+// Mail is how appbind sends mail to users, to the address in their entry.
+type Mail struct {
+	// Server is the SMTP server that takes the mail, HOST:PORT, such as 127.0.0.1:25 or mail.example.org:587; empty: no mail is sent.
+	Server string `yaml:"server" is:"hostport"`
+	// TLS is auto (default: none to a loopback address, implicit on port 465, else starttls), starttls (required, never a fall back to clear), implicit, or none (in clear).
+	TLS string `yaml:"tls" oneof:"auto,starttls,implicit,none"`
+	// CA is a PEM file of authorities that the server's certificate must come from; empty: the system's.
+	CA string `yaml:"ca" is:"file"`
+	// Username is the name with which appbind logs in to the server; empty: it does not.
+	Username string `yaml:"username"`
+	// Password is its password; better password_file.
+	Password Secret `yaml:"password"`
+	// PasswordFile is a file that holds it.
+	PasswordFile string `yaml:"password_file" is:"passwordfile"`
+	// From is the sender: an address, or "Name <address>".
+	From string `yaml:"from" is:"address"`
+	// Link is the address of the page where users make new app passwords, https://..., for the text of the mail; empty: none.
+	Link string `yaml:"link" is:"weburl"`
+	// Language is that of users whose entry has no preferredLanguage that there are texts in: en (default), de, or one of templates.
+	Language string `yaml:"language" is:"language"`
+	// Templates is a directory with texts that replace appbind's or add languages: expiring.en.txt, expiring.en.html ...
+	Templates string `yaml:"templates" is:"path"`
+	// Attribute is the attribute of the user's entry that holds the mail address; default mail.
+	Attribute string `yaml:"attribute" is:"attribute"`
+	// Timeout bounds the sending of one mail; default 30s.
+	Timeout Duration `yaml:"timeout" range:"1s..10m"`
+}
+
+// Jobs is what appbind does by itself, on one of the instances that share a history at a time.
+type Jobs struct {
+	// Enabled switches all jobs on (default) or off.
+	Enabled bool `yaml:"enabled"`
+	// RemoveExpired removes app passwords from the directory some time after their expiry; default true.
+	RemoveExpired bool `yaml:"remove_expired"`
+	// RemoveAfter is that time, in which they are still shown as expired and can be renewed; default 28d.
+	RemoveAfter Duration `yaml:"remove_after" range:"0s..3650d"`
+	// Notify sends users a mail before an app password expires, where mail.server is set; default true.
+	Notify bool `yaml:"notify"`
+	// NotifyBefore is how long before; default 14d.
+	NotifyBefore Duration `yaml:"notify_before" range:"1h..365d"`
+	// PurgeHistory deletes what is older than history.retention; default true.
+	PurgeHistory bool `yaml:"purge_history"`
+	// Interval is how often the jobs are done; default 1h.
+	Interval Duration `yaml:"interval" range:"1s..24h"`
 }
 
 // Limits bound what clients may use.

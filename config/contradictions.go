@@ -20,6 +20,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.lifetimes(&cfg.AppPasswords)
 	d.history(&cfg.History)
 	d.snapshot(&cfg.AppPasswords)
+	d.mail(&cfg.Mail)
 	d.limits(cfg)
 	d.observe(&cfg.Observe)
 }

@@ -48,6 +48,21 @@ func Default() *Config {
 			Retention: Duration(90 * day),
 			Coalesce:  Duration(time.Minute),
 		},
+		Mail: Mail{
+			TLS:       "auto",
+			Language:  "en",
+			Attribute: "mail",
+			Timeout:   Duration(30 * time.Second),
+		},
+		Jobs: Jobs{
+			Enabled:       true,
+			RemoveExpired: true,
+			RemoveAfter:   Duration(28 * day),
+			Notify:        true,
+			NotifyBefore:  Duration(14 * day),
+			PurgeHistory:  true,
+			Interval:      Duration(time.Hour),
+		},
 		StateDir: "/var/lib/appbind",
 		Limits: Limits{
 			Connections:           10000,

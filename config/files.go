@@ -80,6 +80,7 @@ func (d *decoder) private(cfg *Config, mode fs.FileMode) {
 		{"upstream.bind_password", cfg.Upstream.BindPassword},
 		{"upstream.manage_password", cfg.Upstream.ManagePassword},
 		{"history.password", cfg.History.Password},
+		{"mail.password", cfg.Mail.Password},
 	} {
 		if p.secret != "" {
 			d.mistakef(p.key, "stands in a file that is open to group or others (mode %04o); run: chmod 600 %s (or use %s_file)",
@@ -94,6 +95,7 @@ func (d *decoder) files(cfg *Config) {
 		"upstream.bind_password_file":   &cfg.Upstream.BindPassword,
 		"upstream.manage_password_file": &cfg.Upstream.ManagePassword,
 		"history.password_file":         &cfg.History.Password,
+		"mail.password_file":            &cfg.Mail.Password,
 	}
 	for i := range cfg.External {
 		passwords["external["+strconv.Itoa(i)+"].password_file"] = &cfg.External[i].Password

@@ -193,6 +193,7 @@ var (
 	attributeName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 	attributeOID  = regexp.MustCompile(`^[0-2](\.(0|[1-9][0-9]*))+$`)
 	serviceName   = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
+	languageName  = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
 	modeBits      = regexp.MustCompile(`^0?[0-7]{3}$`)
 )
 
@@ -222,6 +223,14 @@ func checkText(kind, text string) string {
 		return checkHostPort(text)
 	case "postgres":
 		return checkPostgres(text)
+	case "address":
+		return checkAddress(text)
+	case "weburl":
+		return checkWebURL(text)
+	case "language":
+		if !languageName.MatchString(text) {
+			return "must be a language such as en or de"
+		}
 	case "mode":
 		if !modeBits.MatchString(text) {
 			return `must be permission bits in octal, such as "0660"`

@@ -60,6 +60,7 @@ install: build
 	install -D -m 644 contrib/systemd/appbind.service $(DESTDIR)/usr/lib/systemd/system/appbind.service
 	install -D -m 644 config.example.yaml $(DESTDIR)/usr/share/doc/appbind/config.example.yaml
 	install -D -m 644 -t $(DESTDIR)/usr/share/doc/appbind README.md doc/*.md
+	install -D -m 644 -t $(DESTDIR)/usr/share/doc/appbind/texts mail/texts/*
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man8 doc/man/appbind.8
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man5 doc/man/appbind.yaml.5
 

@@ -295,7 +295,7 @@ type Mail struct {
 
 // Jobs is what appbind does by itself, on one of the instances that share a history at a time.
 type Jobs struct {
-	// Enabled switches all jobs on (default) or off.
+	// Enabled is false to switch all jobs off; default true.
 	Enabled bool `yaml:"enabled"`
 	// RemoveExpired removes app passwords from the directory some time after their expiry; default true.
 	RemoveExpired bool `yaml:"remove_expired"`

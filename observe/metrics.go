@@ -8,6 +8,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/history"
+	"appbind/jobs"
 	"appbind/proxy"
 )
 
@@ -90,15 +91,25 @@ var (
 		"Users' binds that are in the history.")
 	historyDropped = desc("counter", "appbind_history_events_dropped_total",
 		"Users' binds that are missing in the history: queue, memory (no room while the store does not answer), refused (by the store), stopped (not written before the end).", "reason")
+	jobSuccess = desc("gauge", "appbind_job_last_success_timestamp_seconds",
+		"When the job (remove_expired, notify, purge_history) last succeeded on any of the instances that share the history, in seconds since 1970; absent before the first time.", "task")
+	jobRuns = desc("counter", "appbind_job_runs_total",
+		"Runs of the job on this instance, by outcome: succeeded, failed, lost (ended by a stop, or by the loss of its lease).", "task", "outcome")
+	expiredRemoved = desc("counter", "appbind_expired_passwords_total",
+		"Expired app passwords that were removed from the directory, and attempts on users for whom it failed, by outcome: removed, failed.", "outcome")
+	historyDeleted = desc("counter", "appbind_history_rows_deleted_total",
+		"Rows of uses and failures that were deleted, being older than history.retention.")
+	mails = desc("counter", "appbind_mails_total",
+		"Mails about expiring app passwords, by outcome: sent, failed (and tried again), uncertain (the server did not say; sent again), given up (uncertain three times).", "outcome")
 	panics = desc("counter", "appbind_panics_total",
-		"Bugs of appbind that were contained, each in the connection that it struck, or in the history; the log has the stack.")
+		"Bugs of appbind that were contained, each in the connection that it struck, in the history or in a job; the log has the stack.")
 	buildInfo = desc("gauge", "appbind_build_info",
 		"Always 1; the labels tell the version.", "version", "goversion")
 
 	metrics = []*described{binds, bindDuration, operationDuration, refusals, connections, accepted, refused, stalled,
 		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
 		replicaCurrent, replicaUsers, replicaAge, outage, hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
-		historyUp, historyPending, historyWritten, historyDropped, panics, buildInfo}
+		historyUp, historyPending, historyWritten, historyDropped, jobSuccess, jobRuns, expiredRemoved, historyDeleted, mails, panics, buildInfo}
 )
 
 // Metrics lists the metrics of appbind's own. Those of Go (go_) and of the process (process_) come besides.
@@ -138,7 +149,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		to.history(st)
 		total += st.Panics
 	}
-	to.put(panics, float64(total))
+	st := c.Jobs()
+	to.jobs(st)
+	to.put(panics, float64(total+st.Panics))
 }
 
 // sink is where metrics go.
@@ -240,5 +253,23 @@ func (s sink) history(st history.Stats) {
 	s.put(historyWritten, float64(st.Written))
 	for reason, n := range st.Dropped {
 		s.put(historyDropped, float64(n), reason)
+	}
+}
+
+func (s sink) jobs(st jobs.Stats) {
+	for _, j := range st.Jobs {
+		if !j.Last.IsZero() {
+			s.put(jobSuccess, float64(j.Last.Unix()), j.Name)
+		}
+		for outcome, n := range j.Runs {
+			s.put(jobRuns, float64(n), j.Name, outcome)
+		}
+	}
+	for outcome, n := range st.Removed {
+		s.put(expiredRemoved, float64(n), outcome)
+	}
+	s.put(historyDeleted, float64(st.Deleted))
+	for outcome, n := range st.Mails {
+		s.put(mails, float64(n), outcome)
 	}
 }

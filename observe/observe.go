@@ -45,6 +45,7 @@ import (
 	"appbind/backend"
 	"appbind/config"
 	"appbind/history"
+	"appbind/jobs"
 	"appbind/proxy"
 )
 
@@ -64,6 +65,7 @@ type Source struct {
 	Upstream func() (backend.Stats, bool)
 	Auth     func() auth.Stats
 	History  func() (history.Stats, bool)
+	Jobs     func() jobs.Stats
 	// Ready is nil when clients are served and the upstream answers, a Note when they are served in spite
 	// of something. The text of the error is shown to whoever asks.
 	Ready func(ctx context.Context) error

@@ -19,6 +19,7 @@ import (
 	"appbind/backend"
 	"appbind/config"
 	"appbind/history"
+	"appbind/jobs"
 	"appbind/proxy"
 )
 
@@ -46,6 +47,10 @@ func sourceOf(ready func(context.Context) error) Source {
 		},
 		History: func() (history.Stats, bool) {
 			return history.Stats{Written: 8, Pending: 9, Up: true, Dropped: map[string]uint64{"queue": 1}}, true
+		},
+		Jobs: func() jobs.Stats {
+			return jobs.Stats{Jobs: []jobs.JobStats{{Name: jobs.Notify, Last: time.Unix(1000, 0), Runs: map[string]uint64{"failed": 10}}, {Name: jobs.RemoveExpired}},
+				Removed: map[string]uint64{"removed": 11}, Deleted: 12, Mails: map[string]uint64{"sent": 13}, Panics: 1}
 		},
 		Ready: ready,
 	}
@@ -110,7 +115,12 @@ func TestMetrics(t *testing.T) {
 		`appbind_memory_entries{memory="verified"} 6`,
 		`appbind_replica_current 1`, `appbind_replica_users 9`, `appbind_replica_age_seconds 3`, `appbind_outage 0`,
 		`appbind_hashes_total 5`,
-		`appbind_panics_total 3`,
+		`appbind_panics_total 4`,
+		`appbind_job_last_success_timestamp_seconds{task="notify"} 1000`,
+		`appbind_job_runs_total{outcome="failed",task="notify"} 10`,
+		`appbind_expired_passwords_total{outcome="removed"} 11`,
+		`appbind_history_rows_deleted_total 12`,
+		`appbind_mails_total{outcome="sent"} 13`,
 		`appbind_build_info{goversion="go1`,
 		"\ngo_goroutines ", "\nprocess_resident_memory_bytes ",
 	} {

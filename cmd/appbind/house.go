@@ -17,6 +17,7 @@ import (
 	"appbind/backend/embedded"
 	"appbind/config"
 	"appbind/history"
+	"appbind/jobs"
 	"appbind/observe"
 	"appbind/proxy"
 )
@@ -35,7 +36,9 @@ type house struct {
 	serving       atomic.Pointer[served]
 	recording     atomic.Pointer[recording]
 	historyCounts history.Counts
-	keeps         bool           // the copy of lookup: replica is kept on disk; only by who serves
+	keeps         bool         // the copy of lookup: replica is kept on disk; only by who serves
+	working       *jobs.Runner // of the present configuration; serve has it for itself
+	jobCounts     jobs.Counts
 	retired       sync.WaitGroup // one for each upstream of an earlier configuration
 }
 
@@ -135,11 +138,12 @@ func inClear(up config.Upstream) (list []config.URL) {
 	return list
 }
 
-// retire closes the upstream, and the history if it was replaced, of an earlier configuration when the last client
+// retire ends the jobs, and closes the upstream, and the history if it was replaced, of an earlier configuration when the last client
 // that uses it has left. What has begun with that configuration may yet ask it,
 // and does so within bind_timeout; closed before, it would fail what works.
-func (h *house) retire(ctx context.Context, old proxy.Core, oldHistory *recording) {
+func (h *house) retire(ctx context.Context, old proxy.Core, oldHistory *recording, oldJobs *jobs.Runner) {
 	h.retired.Go(func() {
+		rest(context.WithoutCancel(ctx), oldJobs)
 		timer := time.NewTimer(time.Duration(old.Config.Upstream.BindTimeout))
 		defer timer.Stop()
 		select {

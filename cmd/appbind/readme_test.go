@@ -96,7 +96,7 @@ func TestDocumentedConfigurations(t *testing.T) {
 func loads(t *testing.T, text string) error {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"appbind.yaml", "bind.password", "postgres.password", "manage.password", "dovecot.password", "cert.pem", "key.pem", "mailservers.pem", "ca.pem"} {
+	for _, name := range []string{"appbind.yaml", "bind.password", "postgres.password", "manage.password", "mail.password", "dovecot.password", "cert.pem", "key.pem", "mailservers.pem", "ca.pem"} {
 		content := "secret\n"
 		if name == "appbind.yaml" {
 			content = text

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,6 +56,11 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 	if err != nil {
 		return err
 	}
+	worker, err := h.jobsOf(core)
+	if err != nil {
+		core.Upstream.Close()
+		return err
+	}
 	h.keep(h.record(cfg))
 	core = noted(core, h.recording.Load())
 	server := proxy.New(core, h.log)
@@ -64,6 +70,7 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 		h.recording.Load().end()
 		return err
 	}
+	h.work(cfg, worker)
 	h.log.Info("ready", "version", buildVersion(), "config", cfg.File)
 	if ready != nil {
 		ready(server)
@@ -83,7 +90,10 @@ func (h *house) stop(ctx context.Context, server *proxy.Server, core proxy.Core)
 	h.log.Info("stopping")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(core.Config.Limits.Drain))
 	defer cancel()
+	var resting sync.WaitGroup
+	resting.Go(func() { rest(context.WithoutCancel(ctx), h.working) })
 	err := server.Shutdown(drain)
+	resting.Wait()
 	core.Upstream.Close()
 	h.recording.Load().end() // after the last client
 	h.log.Info("stopped")
@@ -121,6 +131,13 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		h.endpoint.Discard(metrics)
 		return old
 	}
+	worker, err := h.jobsOf(core)
+	if err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		h.endpoint.Discard(metrics)
+		core.Upstream.Close()
+		return old
+	}
 	recording := h.record(cfg)
 	core = noted(core, recording)
 	if err := server.Reload(core); err != nil {
@@ -133,7 +150,7 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 	h.serving.Store(&served{server, core.Upstream})
 	h.endpoint.Use(metrics)
 	h.setLevel(cfg.Log)
-	h.retire(ctx, old, h.keep(recording))
+	h.retire(ctx, old, h.keep(recording), h.work(cfg, worker))
 	h.log.Info("configuration reloaded", "config", cfg.File)
 	return core
 }

@@ -61,6 +61,7 @@ func (h *house) source() observe.Source {
 			return st, false
 		},
 		History: h.historyStats,
+		Jobs:    h.jobCounts.Stats,
 		Ready:   h.ready,
 	}
 }

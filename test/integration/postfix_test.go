@@ -21,12 +21,35 @@ type postfix struct {
 	Version  int // of LDAP, as its maps bind; Postfix's own default is 2
 	SMTP     int
 	Dovecot  *dovecot
+	// Certificate and Key are files; without them it offers no TLS.
+	Certificate, Key string
 }
 
 // startPostfix starts Postfix with maps at uri and SASL through d.
 func startPostfix(t testing.TB, d *dovecot, uri string, version int) *postfix {
 	t.Helper()
-	p := &postfix{Dir: shortDir(t), URI: uri, Version: version, SMTP: freePort(t), Dovecot: d}
+	return (&postfix{URI: uri, Version: version, Dovecot: d}).start(t)
+}
+
+// startSubmission starts one with STARTTLS, without which it offers no login.
+func startSubmission(t testing.TB, d *dovecot, uri string, p pair) *postfix {
+	t.Helper()
+	return (&postfix{URI: uri, Version: 3, Dovecot: d, Certificate: p.cert, Key: p.key}).start(t)
+}
+
+// start prepares and runs Postfix until the test ends.
+func (p *postfix) start(t testing.TB) *postfix {
+	t.Helper()
+	p.Dir, p.SMTP = shortDir(t), freePort(t)
+	p.prepare(t)
+	p.run(t)
+	t.Cleanup(func() { p.stop(t) })
+	return p
+}
+
+// prepare writes the configuration.
+func (p *postfix) prepare(t testing.TB) {
+	t.Helper()
 	for _, dir := range []string{"queue", "data"} {
 		if err := os.Mkdir(filepath.Join(p.Dir, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -47,13 +70,17 @@ func startPostfix(t testing.TB, d *dovecot, uri string, version int) *postfix {
 			t.Fatal(err)
 		}
 	}
-	must(t, "", "postfix", "-c", p.Dir, "start")
 	t.Cleanup(func() {
 		if log, err := os.ReadFile(p.Dir + "/postfix.log"); err == nil && t.Failed() {
 			t.Logf("postfix log:\n%s", tail(string(log), 4000))
 		}
-		p.stop(t)
 	})
+}
+
+// run starts Postfix, as after a stop.
+func (p *postfix) run(t testing.TB) {
+	t.Helper()
+	must(t, "", "postfix", "-c", p.Dir, "start")
 	eventually(t, "postfix answers", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.SMTP))
 		if err == nil {
@@ -61,7 +88,6 @@ func startPostfix(t testing.TB, d *dovecot, uri string, version int) *postfix {
 		}
 		return err == nil
 	})
-	return p
 }
 
 // stop ends Postfix by the process ID of its master.

@@ -135,6 +135,46 @@ func TestKeptServiceEnds(t *testing.T) {
 	serves(t, other, "another account's", password, false)
 }
 
+// TestKeptServiceChanges: a hash is that of the password that the directory took last, or of none.
+func TestKeptServiceChanges(t *testing.T) {
+	t.Parallel()
+	s, _ := newCutOff(t, nil)
+	s.mem.KeepServices(true)
+	m, now := &s.mem.services, s.clock.now()
+	first, second := digest{1}, digest{2}
+	for _, c := range []struct {
+		what        string
+		password    digest
+		needs       bool
+		hash, after string
+	}{
+		{"the first", first, true, "", ""},
+		{"somebody computes it", first, false, "one", "one"},
+		{"known", first, false, "", "one"},
+		{"another", second, true, "", ""},
+	} {
+		if got := m.accepted("cn=x", c.password, now); got != c.needs {
+			t.Errorf("%s: a hash is needed: %v", c.what, got)
+		}
+		if c.hash != "" {
+			m.learnt("cn=x", c.password, c.hash)
+		}
+		got := ""
+		for _, k := range s.mem.KeptServices() {
+			got += k.Hash
+		}
+		if got != c.after {
+			t.Errorf("%s: kept %q, want %q", c.what, got, c.after)
+		}
+	}
+	if m.learnt("cn=x", first, "one"); s.mem.KeptServices() != nil {
+		t.Error("the hash of an earlier password came late, and is kept")
+	}
+	if m.learnt("cn=x", second, ""); !m.accepted("cn=x", second, now) {
+		t.Error("without room for it, it is never computed again")
+	}
+}
+
 // TestKeptServiceBusy: without room to hash the answer is "busy", and the password not taken for a wrong one.
 func TestKeptServiceBusy(t *testing.T) {
 	t.Parallel()

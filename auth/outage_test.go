@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"appbind/config"
 	"appbind/secrets"
@@ -93,6 +94,20 @@ func TestOldCopy(t *testing.T) {
 	}
 }
 
+// apart is at with a monotonic reading of its own: later by d, the wall clock staying, as after a machine slept.
+func apart(t *testing.T, at time.Time, d time.Duration) time.Time {
+	t.Helper()
+	before := at
+	(*struct {
+		wall uint64
+		ext  int64 // nanoseconds of the monotonic clock
+	})(unsafe.Pointer(&at)).ext += int64(d)
+	if at.Sub(before) != d || !at.Round(0).Equal(before.Round(0)) {
+		t.Fatal("time.Time has another form by now")
+	}
+	return at
+}
+
 // TestServiceInOutage: a service account is known by the password that the upstream took last, and nobody else is.
 func TestServiceInOutage(t *testing.T) {
 	t.Parallel()
@@ -137,6 +152,22 @@ func TestServiceInOutage(t *testing.T) {
 	accepted(s, "just within", dovecot, "dovecot secret", true)
 	s.clock.add(time.Second)
 	accepted(s, "too long ago", dovecot, "dovecot secret", false)
+	s.mem.services.accepted(dovecot, s.mem.digest(useService, dovecot, []byte("dovecot secret")), s.clock.now())
+	accepted(s, "seen again", dovecot, "dovecot secret", true)
+	s.mem.services.known[dovecot].at = apart(t, time.Now().Add(-24*time.Hour), 12*time.Hour)
+	s.mem.now = time.Now
+	accepted(s, "too long ago, the machine having slept", dovecot, "dovecot secret", false)
+
+	// Whoever is no service account (any more) is not remembered, and not known from before.
+	s, c = newCutOff(t, nil)
+	if s.v.ServiceBound("cn=Admin,dc=Example", []byte("admin secret"), codeSuccess); s.mem.services.size() != 0 {
+		t.Error("an account of passthrough is remembered")
+	}
+	s.bind(dovecot, "dovecot secret")
+	s.cfg.Passthrough, s.cfg.ServiceAccounts = append(s.cfg.Passthrough, dovecot), nil
+	s.v = New(s.cfg, c, s.mem, discard())
+	c.goDown()
+	accepted(s, "a service account before the reload", dovecot, "dovecot secret", false)
 
 	// A user's name in service_accounts is a service account, and by that name only.
 	s, c = newCutOff(t, both)

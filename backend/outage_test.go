@@ -7,10 +7,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/go-ldap/ldap/v3"
 
 	"appbind/auth"
+	"appbind/backend/fakeldap"
 	"appbind/config"
 )
 
@@ -65,6 +67,7 @@ func TestLearn(t *testing.T) {
 		{"disabled", dn, change(func(e *auth.Entry) { e.Eligible = false }), "none"},
 		{"moved out of the bases", dn, change(func(e *auth.Entry) { e.User = false }), "none"},
 		{"another entry under this DN", dn, change(func(e *auth.Entry) { e.Key = "z" }), "none"},
+		{"another entry, found under another spelling", "userid=a," + people, change(func(e *auth.Entry) { e.Key = "z" }), "none"},
 		{"the name is another's now", "a", entryOf("b"), "none"},
 		{"the name is nobody's now", "a", nil, "none"},
 	} {
@@ -100,7 +103,27 @@ func TestNarrow(t *testing.T) {
 		if left(tb, "a") != "2 " || left(tb, "b") != "none" || left(tb, "bb") != "none" || left(tb, "c") != want {
 			t.Errorf("complete %v: %q %q %q", complete, left(tb, "a"), left(tb, "b"), left(tb, "c"))
 		}
+		live := endedTable(entryOf("a", "1", "2"), entryOf("b", "x"))
+		live.ended = false
+		if live.narrow(later, complete); left(live, "a") != "1 2 " || left(live, "b") != "x " {
+			t.Error("the table of a session was changed, which hears of changes by itself")
+		}
 	}
+}
+
+// apart is t with a monotonic reading of its own: later by d, the wall clock staying. Only a
+// machine that sleeps, or whose clock is set, makes one.
+func apart(t *testing.T, at time.Time, d time.Duration) time.Time {
+	t.Helper()
+	before := at
+	(*struct {
+		wall uint64
+		ext  int64 // nanoseconds of the monotonic clock
+	})(unsafe.Pointer(&at)).ext += int64(d)
+	if at.Sub(before) != d || !at.Round(0).Equal(before.Round(0)) {
+		t.Fatal("time.Time has another form by now")
+	}
+	return at
 }
 
 // TestAge: neither a machine that slept nor a clock that was set makes a proof younger.
@@ -113,7 +136,11 @@ func TestAge(t *testing.T) {
 	}{
 		{now, 0}, {now.Add(-time.Minute), time.Minute},
 		{now.Round(0).Add(-time.Hour), time.Hour},
-		{now.Round(0).Add(time.Hour), 0}, // from the future: the snapshot refuses it
+		{now.Round(0).Add(time.Hour), 0},                              // from the future: the snapshot refuses it
+		{apart(t, now.Add(-time.Hour), 30*time.Minute), time.Hour},    // the machine slept for half an hour of it
+		{apart(t, now.Add(-time.Minute), -59*time.Minute), time.Hour}, // the clock was set back by 59 minutes
+		{apart(t, now.Add(time.Hour), -2*time.Hour), time.Hour},       // it was set to before the proof
+		{apart(t, now.Add(time.Hour), -time.Hour), 0},                 // likewise, just now
 	} {
 		if got := ageAt(c.proven, now); got != c.want {
 			t.Errorf("%v, want %v", got, c.want)
@@ -204,7 +231,7 @@ func TestOutageWaits(t *testing.T) {
 	u.healthMu.Unlock()
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if u.Outage(short) {
+	if u.Outage(short) || u.Down() {
 		t.Error("an outage by suspicion")
 	}
 	s.examine()
@@ -233,5 +260,98 @@ func TestOutageAtOnce(t *testing.T) {
 	u.healthMu.Unlock()
 	if e, err := find(); err != nil || !e.Stale {
 		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestLostRightsAreNoOutage: a directory that answers, and refuses what appbind asks, is not replaced by the copy.
+func TestLostRightsAreNoOutage(t *testing.T) {
+	u, r, direct := copyOf(t, "")
+	m := ldap.NewModifyRequest(serviceDN, nil)
+	m.Replace("userPassword", []string{"another"})
+	if err := admin(t, direct).Modify(m); err != nil {
+		t.Fatal(err)
+	}
+	outage(t, u, r) // so that no link of before is left
+	if e, err := u.Find(testContext(t, 10*time.Second), alice); err != nil || !e.Stale {
+		t.Fatalf("in the outage: %+v, %v", e, err)
+	}
+	r.open.Store(true)
+	until(t, "the server answers", 10*time.Second, func() bool { return !u.Down() })
+	for range 3 {
+		if e, err := u.Find(testContext(t, 10*time.Second), alice); err == nil || errors.Is(err, auth.ErrNotFound) {
+			t.Errorf("without the right to look: %+v, %v", e, err)
+		}
+	}
+	if i := u.Stats().Replica; i.Outage || i.Current || u.Outage(testContext(t, 10*time.Second)) {
+		t.Errorf("%+v", i)
+	}
+}
+
+// TestFindLearns: what a live lookup shows while there is no session is known in the next outage.
+func TestFindLearns(t *testing.T) {
+	d := directory()
+	s := fake(t, fakeldap.Options{Handler: d.Handle})
+	cfg := testConfig(urlOf(s))
+	cfg.AppPasswords.Lookup, cfg.AppPasswords.MaxStale = "replica", config.Duration(time.Hour)
+	u := upstream(t, cfg, func(u *Upstream) { u.replica.on = false })
+	e := entryOf("alice", "$app$a$h", "$app$gone$h")
+	e.Key = "entryuuid:6f2b7c1e-0000-4000-8000-000000000001"
+	u.replica.last.Store(endedTable(e, entryOf("bob", "x")))
+	ctx := testContext(t, 10*time.Second)
+	if e, err := u.Find(ctx, alice); err != nil || e.Stale || len(e.Values) != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if _, err := u.Find(ctx, "uid=bob,"+people); !errors.Is(err, auth.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if last := u.replica.last.Load(); left(last, "alice") != "$app$a$h " || left(last, "bob") != "none" {
+		t.Errorf("alice %q, bob %q", left(last, "alice"), left(last, "bob"))
+	}
+}
+
+// TestSessionEnded: a session that never was current takes away what it showed to be gone; one that was is the copy itself.
+func TestSessionEnded(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		lived, loaded bool
+		a, b          string
+	}{
+		{false, false, "2 ", "x "},
+		{false, true, "2 ", "none"},
+		{true, true, "1 2 ", "x "},
+	} {
+		u := unstarted(t, testConfig())
+		last := endedTable(entryOf("a", "1", "2"), entryOf("b", "x"))
+		u.replica.last.Store(last)
+		later := newTable(last.copied)
+		later.put("1", &record{entry: entryOf("a", "2")}, people)
+		u.sessionEnded(&session{table: later}, c.lived, c.loaded)
+		if left(last, "a") != c.a || left(last, "b") != c.b {
+			t.Errorf("%+v: %q %q", c, left(last, "a"), left(last, "b"))
+		}
+		u.sessionEnded(&session{table: last}, false, true)
+		if left(last, "a") == "none" {
+			t.Error("narrowed by itself")
+		}
+	}
+}
+
+// TestNamesInOutage: a name is that of one entry, and known for certain, or nobody's.
+func TestNamesInOutage(t *testing.T) {
+	t.Parallel()
+	two := entryOf("b")
+	two.Key = "a" // endedTable makes it a name
+	tb := endedTable(entryOf("a", "1"), two, entryOf("c", "3"))
+	for name, want := range map[string]bool{"a": false, "c": true, "C": true, "uid=a," + people: true, "uid=b," + people: true, "uid=c, " + people: false, "d": false} {
+		if got := tb.findLast(name, isDN(name), true) != nil; got != want {
+			t.Errorf("%s: found %v", name, got)
+		}
+		if !isDN(name) && tb.findLast(name, false, false) != nil {
+			t.Errorf("%s: found by a filter that the copy does not know", name)
+		}
+	}
+	tb.odd = true
+	if tb.findLast("c", false, true) != nil || tb.findLast("uid=c,"+people, true, true) == nil {
+		t.Error("a name was found though not all names are known")
 	}
 }

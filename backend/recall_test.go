@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -176,7 +177,6 @@ func TestRecallLeaves(t *testing.T) {
 	if err := search(people, "(uid=alice)", 0, "uid"); !errors.Is(err, ErrAnswers) {
 		t.Errorf("without an outage: %v", err)
 	}
-	_ = r
 	// slapd's size limit keeps the replica from being complete: without a copy there is no outage mode.
 	r.cut()
 	u.examineAll()
@@ -225,6 +225,27 @@ func TestRecallLeaves(t *testing.T) {
 	if _, code, err := u.Recall(&wire.SearchRequest{Base: []byte(people), Scope: wire.ScopeWhole, SizeLimit: 1,
 		Filter: mustFilter(t, "(|(uid=u1)(uid=u2))"), Attributes: wire.AppendStrings(nil, "uid")}, ""); err != nil || code != wire.ResultSizeLimitExceeded {
 		t.Errorf("size limit: %d %v", code, err)
+	}
+	both := &wire.SearchRequest{Base: []byte(people), Scope: wire.ScopeWhole, Filter: mustFilter(t, "(|(uid=u1)(uid=u2))"), Attributes: wire.AppendStrings(nil, "uid")}
+	if bodies, code, err := u.Recall(both, "uid=u2,"+people); err != nil || code != 0 || len(bodies) != 1 || !bytes.Contains(bodies[0], []byte("uid=u2,")) {
+		t.Errorf("a session with an app password finds %d entries, code %d, %v", len(bodies), code, err)
+	}
+	if _, _, err := u.Recall(both, "uid=u3,"+people); !errors.Is(err, ErrNoMatch) {
+		t.Errorf("others are found by a session with an app password: %v", err)
+	}
+	if _, _, err := u.Recall(both, "uid=nobody,"+people); err == nil || errors.Is(err, ErrNoMatch) {
+		t.Errorf("somebody who is not in the copy: %v", err)
+	}
+	r.open.Store(true)
+	until(t, "up again", 10*time.Second, func() bool { return !u.Down() })
+	if err := search(people, "(uid=u1)", 0, "uid"); !errors.Is(err, ErrAnswers) {
+		t.Errorf("while a server answers: %v", err)
+	}
+	r.cut()
+	u.examineAll()
+	until(t, "down again", 10*time.Second, u.Down)
+	if err := search(people, "(uid=u1)", 0, "uid"); err != nil {
+		t.Errorf("down again: %v", err)
 	}
 	tb.proven = time.Now().Add(-time.Hour)
 	if err := search(people, "(uid=u1)", 0, "uid"); !errors.Is(err, ErrAnswers) || u.Outage(t.Context()) {

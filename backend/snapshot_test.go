@@ -39,7 +39,7 @@ func snapshotConfig() *config.Config {
 }
 
 // process is an Upstream that connects to nothing, with a snapshot: a start of appbind in an outage.
-func (m *machine) process(t *testing.T, file string, change ...func(*config.Config)) *Upstream {
+func (m *machine) process(t testing.TB, file string, change ...func(*config.Config)) *Upstream {
 	t.Helper()
 	cfg := snapshotConfig()
 	for _, c := range change {
@@ -453,6 +453,10 @@ func TestSnapshotOwners(t *testing.T) {
 	later.Continue(old)
 	if later.snapshot != old.snapshot || later.replica.last.Load() != tb {
 		t.Fatal("not continued")
+	}
+	other := m.process(t, file, func(c *config.Config) { c.Users.Filter = "(objectClass=x)" })
+	if other.Continue(old); other.snapshot != old.snapshot || other.replica.last.Load() != nil {
+		t.Error("the copy of another configuration is used")
 	}
 	later.snapshot.owners = append(later.snapshot.owners, later)
 	later.hold(t, "a", "b")

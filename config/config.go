@@ -62,6 +62,10 @@ type Config struct {
 	Mail Mail `yaml:"mail"`
 	// Jobs is what appbind does by itself, on one instance at a time.
 	Jobs Jobs `yaml:"jobs"`
+	// Audit is the log of what was done to app passwords.
+	Audit Audit `yaml:"audit"`
+	// Webhook is told what becomes of app passwords.
+	Webhook Webhook `yaml:"webhook"`
 	// StateDir is the directory for what appbind keeps; appbind alone may enter it (mode 0700), and it is not made by appbind.
 	StateDir string `yaml:"state_dir" is:"path"`
 	// Limits bound what one client, and all together, may use.
@@ -209,7 +213,7 @@ type AppPasswords struct {
 	UserChosen string `yaml:"user_chosen" oneof:"allow,deny"`
 	// SelfServiceLDAP says whether users who logged in with their main password may manage their own app passwords over LDAP: deny (default, since a stolen main password could then make app passwords that outlive its change) or allow.
 	SelfServiceLDAP string `yaml:"self_service_ldap" oneof:"allow,deny"`
-	// Snapshot keeps the copy of lookup: replica in state_dir, so that a start while no server answers finds it there, up to max_stale; default off. It holds the hashes of all app passwords and the users' own_entry_attributes, with mode 0600; see doc/replica.md.
+	// Snapshot keeps the copy of lookup: replica in state_dir, so that a start while no server answers finds it there, up to max_stale; default false. It holds the hashes of all app passwords and the users' own_entry_attributes, with mode 0600; see doc/replica.md.
 	Snapshot bool `yaml:"snapshot"`
 	// VirtualEntries says whether app passwords stand as entries below their users, for the user and managers: show (default) or hide.
 	VirtualEntries string `yaml:"virtual_entries" oneof:"show,hide"`
@@ -309,6 +313,24 @@ type Jobs struct {
 	PurgeHistory bool `yaml:"purge_history"`
 	// Interval is how often the jobs are done; default 1h.
 	Interval Duration `yaml:"interval" range:"1s..24h"`
+}
+
+// Audit is the log of what was done to app passwords, by whom: one JSON object a line (doc/events.md).
+type Audit struct {
+	// File is where it goes: a file, which is opened anew on SIGHUP, or stdout; empty: nowhere. It is made when it is missing, for appbind alone (mode 0600).
+	File string `yaml:"file" oneof:"stdout" is:"path"`
+}
+
+// Webhook is told what becomes of app passwords, by signed POST requests (doc/events.md).
+type Webhook struct {
+	// URL is https://HOST/PATH, or http:// to this machine; empty: nobody is told.
+	URL string `yaml:"url" is:"webhook"`
+	// Secret is the key of the signatures, at least 24 bytes; better secret_file.
+	Secret Secret `yaml:"secret"`
+	// SecretFile is a file that holds it.
+	SecretFile string `yaml:"secret_file" is:"passwordfile"`
+	// Events are those that it is told: issued, renewed, changed, revoked, expired, expiring, purged, refused, new_network, stale_device; where the key is missing: issued, revoked, expiring, new_network and stale_device.
+	Events []string `yaml:"events" oneof:"issued,renewed,changed,revoked,expired,expiring,purged,refused,new_network,stale_device"`
 }
 
 // Limits bound what clients may use.

@@ -21,6 +21,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.history(&cfg.History)
 	d.snapshot(&cfg.AppPasswords)
 	d.mail(&cfg.Mail)
+	d.webhook(&cfg.Webhook)
 	d.limits(cfg)
 	d.observe(&cfg.Observe)
 }

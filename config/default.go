@@ -63,6 +63,7 @@ func Default() *Config {
 			PurgeHistory:  true,
 			Interval:      Duration(time.Hour),
 		},
+		Webhook:  Webhook{Events: []string{"issued", "revoked", "expiring", "new_network", "stale_device"}},
 		StateDir: "/var/lib/appbind",
 		Limits: Limits{
 			Connections:           10000,

@@ -81,6 +81,7 @@ func (d *decoder) private(cfg *Config, mode fs.FileMode) {
 		{"upstream.manage_password", cfg.Upstream.ManagePassword},
 		{"history.password", cfg.History.Password},
 		{"mail.password", cfg.Mail.Password},
+		{"webhook.secret", cfg.Webhook.Secret},
 	} {
 		if p.secret != "" {
 			d.mistakef(p.key, "stands in a file that is open to group or others (mode %04o); run: chmod 600 %s (or use %s_file)",
@@ -96,6 +97,7 @@ func (d *decoder) files(cfg *Config) {
 		"upstream.manage_password_file": &cfg.Upstream.ManagePassword,
 		"history.password_file":         &cfg.History.Password,
 		"mail.password_file":            &cfg.Mail.Password,
+		"webhook.secret_file":           &cfg.Webhook.Secret,
 	}
 	for i := range cfg.External {
 		passwords["external["+strconv.Itoa(i)+"].password_file"] = &cfg.External[i].Password

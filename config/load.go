@@ -39,6 +39,7 @@ func Load(file string) (*Config, error) {
 	if cfg != nil {
 		d.private(cfg, mode)
 		d.files(cfg)
+		d.webhookKey(&cfg.Webhook)
 		manageDefaults(cfg)
 	}
 	if len(d.mistakes) > 0 {

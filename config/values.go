@@ -143,6 +143,10 @@ func (d *decoder) setText(path, text string, target *string, tag reflect.StructT
 	if reason := checkTags(tag, text); reason != "" {
 		return reason
 	}
+	if slices.Contains(strings.Split(tag.Get("oneof"), ","), text) { // a word, not a name
+		*target = text
+		return ""
+	}
 	switch kind := tag.Get("is"); kind {
 	case "path", "file", "secretfile", "passwordfile":
 		if !filepath.IsAbs(text) {
@@ -231,6 +235,8 @@ func checkText(kind, text string) string {
 		if !languageName.MatchString(text) {
 			return "must be a language such as en or de"
 		}
+	case "webhook":
+		return checkWebhook(text)
 	case "mode":
 		if !modeBits.MatchString(text) {
 			return `must be permission bits in octal, such as "0660"`

@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"appbind/events"
 )
 
 const (
@@ -30,8 +32,9 @@ const aDay = 24 * time.Hour
 // what tells the row of an event from others.
 type rowKey struct {
 	entry, kind, ident, denied, service string
+	note                                string // issued or revoked; "": a use or a failure
 	addr                                netip.Addr
-	bucket                              int64 // the interval's begin, in milliseconds since 1970
+	bucket                              int64 // the interval's begin, in milliseconds since 1970; of a note, its time
 }
 
 // row is events that are alike.
@@ -41,6 +44,7 @@ type row struct {
 	peer                    netip.Addr
 	first, last             int64 // milliseconds since 1970
 	times                   int64
+	sighting                events.Kind // what was noticed when it was written; "": nothing
 }
 
 // pending is what was recorded and is not yet written.
@@ -117,7 +121,7 @@ func (p *pending) take() []*row {
 	clear(p.rows)
 	slices.SortFunc(rows, func(a, b *row) int {
 		return cmp.Or(strings.Compare(a.entry, b.entry), strings.Compare(a.kind, b.kind), strings.Compare(a.ident, b.ident),
-			cmp.Compare(a.bucket, b.bucket), strings.Compare(a.denied, b.denied), strings.Compare(a.service, b.service), a.addr.Compare(b.addr))
+			cmp.Compare(a.bucket, b.bucket), strings.Compare(a.note, b.note), strings.Compare(a.denied, b.denied), strings.Compare(a.service, b.service), a.addr.Compare(b.addr))
 	})
 	return rows
 }

@@ -128,7 +128,7 @@ func TestPostgresStops(t *testing.T) {
 	}
 	defer s.Close()
 	cfg := configFor(t, s)
-	r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler))
+	r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler), nil)
 	round := func() error { return r.round(2 * time.Second) }
 	// The writer's own goroutine is ended: this test says when is written.
 	close(r.ending)

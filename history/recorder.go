@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"appbind/events"
 )
 
 const (
@@ -16,6 +18,8 @@ const (
 	FlushEvery = 5 * time.Second
 	// queued is how many events wait for the goroutine that merges them: more than a second at the highest rate of binds.
 	queued = 8192
+	// queuedChanges is how many notes of the administration wait for it.
+	queuedChanges = 1024
 	// hurry is the number of rows at which the next write does not wait.
 	hurry = maxPending / 4
 	// writeTime bounds one write, and closeTime what is left to write at the end.
@@ -29,7 +33,8 @@ const (
 // sink is where rows go: a Store.
 type sink interface {
 	// write stores rows, all or none. refused are how many the store will never take; they are not among those to try again.
-	write(ctx context.Context, rows []*row) (refused int, err error)
+	// watch: it marks the rows in which something is to be noticed, as row.sighting.
+	write(ctx context.Context, rows []*row, watch bool) (refused int, err error)
 	Close() error
 }
 
@@ -53,14 +58,17 @@ type Recorder struct {
 	open func(context.Context) (sink, error)
 	log  *slog.Logger
 
-	queue  chan Event
-	wake   chan struct{} // something to write that should not wait
-	gone   atomic.Bool   // Close was called
-	ending chan struct{} // closed by Close
-	merged chan struct{} // closed when nothing is collected any more
-	done   chan struct{} // closed when all is written, or given up
-	base   context.Context
-	giveUp context.CancelFunc
+	watch func(events.Event) // is told what is noticed when uses are written; nil: nobody
+
+	queue   chan Event
+	changes chan noted
+	wake    chan struct{} // something to write that should not wait
+	gone    atomic.Bool   // Close was called
+	ending  chan struct{} // closed by Close
+	merged  chan struct{} // closed when nothing is collected any more
+	done    chan struct{} // closed when all is written, or given up
+	base    context.Context
+	giveUp  context.CancelFunc
 
 	counts *Counts
 	up     atomic.Bool
@@ -80,13 +88,14 @@ type options struct {
 	interval time.Duration
 	counts   *Counts
 	log      *slog.Logger
+	watch    func(events.Event) // nil: nobody
 }
 
 // start makes a recorder and starts its goroutines.
 func start(o options) *Recorder {
 	r := &Recorder{
 		open: o.open, counts: o.counts, log: o.log,
-		queue: make(chan Event, queued), wake: make(chan struct{}, 1),
+		watch: o.watch, queue: make(chan Event, queued), changes: make(chan noted, queuedChanges), wake: make(chan struct{}, 1),
 		ending: make(chan struct{}), merged: make(chan struct{}), done: make(chan struct{}),
 		rows: newPending(o.interval),
 	}
@@ -131,11 +140,15 @@ func (r *Recorder) collect() {
 		select {
 		case e := <-r.queue:
 			r.merge(&e)
+		case n := <-r.changes:
+			r.mergeNote(&n)
 		case <-r.ending:
 			for {
 				select {
 				case e := <-r.queue:
 					r.merge(&e)
+				case n := <-r.changes:
+					r.mergeNote(&n)
 				default:
 					return
 				}
@@ -158,6 +171,16 @@ func (r *Recorder) merge(e *Event) {
 		case r.wake <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// mergeNote puts a note to those that wait.
+func (r *Recorder) mergeNote(n *noted) {
+	r.mu.Lock()
+	ok := r.rows.note(n)
+	r.mu.Unlock()
+	if !ok {
+		r.counts.memory.Add(1)
 	}
 }
 
@@ -251,23 +274,27 @@ func (r *Recorder) write(ctx context.Context) (err error) {
 	defer func() { r.putBack(rows) }()
 	for len(rows) > 0 {
 		some := rows[:min(len(rows), batch)]
-		events := uint64(0)
+		n := uint64(0)
 		for _, x := range some {
-			events += uint64(x.times)
+			n += uint64(x.times)
 		}
 		var refused int
 		err := r.guard(func() (err error) {
-			refused, err = r.store.write(ctx, some)
+			refused, err = r.store.write(ctx, some, r.watch != nil)
 			return err
 		})
 		switch {
 		case errors.Is(err, errPanic): // it would come again with the same rows
-			refused = int(events)
+			refused = int(n)
+			for _, x := range some {
+				x.sighting = ""
+			}
 		case err != nil:
 			return err
 		}
 		r.counts.refused.Add(uint64(refused))
-		r.counts.written.Add(events - uint64(refused))
+		r.counts.written.Add(n - uint64(refused))
+		r.report(some)
 		rows = rows[len(some):]
 		if err != nil {
 			return err

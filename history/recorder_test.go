@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"appbind/events"
 )
 
 // fake is a store that does what the test says.
@@ -23,6 +25,7 @@ type fake struct {
 	times  int64
 	rows   int
 	closed int
+	marks  events.Kind // what is noticed in every row
 }
 
 func (f *fake) open(context.Context) (sink, error) {
@@ -35,9 +38,12 @@ func (f *fake) open(context.Context) (sink, error) {
 	return f, nil
 }
 
-func (f *fake) write(ctx context.Context, rows []*row) (int, error) {
+func (f *fake) write(ctx context.Context, rows []*row, _ bool) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, r := range rows {
+		r.sighting = f.marks
+	}
 	if f.hangs {
 		f.mu.Unlock()
 		<-ctx.Done()
@@ -300,7 +306,7 @@ func TestUnopenedStore(t *testing.T) {
 	t.Parallel()
 	cfg := sqliteConfig(t)
 	cfg.StateDir += "/missing"
-	r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler))
+	r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler), nil)
 	r.Record(phone(begin))
 	r.Close(t.Context())
 	if st := r.Stats(); st.Panics != 0 || st.Up || st.Dropped["stopped"] != 1 {
@@ -335,7 +341,7 @@ func TestSteadyLoad(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := m.make(t)
-			r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler))
+			r := New(cfg, &Counts{}, slog.New(slog.DiscardHandler), nil)
 			const users, each = 300, 20
 			var wg sync.WaitGroup
 			for u := range users {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"appbind/config"
+	"appbind/events"
 )
 
 // Store is a history. All methods may be called at the same time.
@@ -36,7 +37,8 @@ var ErrNone = errors.New("no history is kept: history.store is none")
 const connections = 4
 
 // New starts the recorder of a configuration; nil where it keeps no history. The store is opened in the background.
-func New(cfg *config.Config, counts *Counts, log *slog.Logger) *Recorder {
+// watch, if set, is told of events.NewNetwork and events.Stale, when the uses that show them are written; it must not wait.
+func New(cfg *config.Config, counts *Counts, log *slog.Logger, watch func(events.Event)) *Recorder {
 	if cfg.History.Store == "none" {
 		return nil
 	}
@@ -51,6 +53,7 @@ func New(cfg *config.Config, counts *Counts, log *slog.Logger) *Recorder {
 		interval: time.Duration(cfg.History.Coalesce),
 		counts:   counts,
 		log:      log,
+		watch:    watch,
 	})
 }
 

@@ -87,7 +87,7 @@ func write(t *testing.T, s *Store, events ...Event) {
 			t.Fatal("no room")
 		}
 	}
-	if refused, err := s.write(t.Context(), p.take()); err != nil || refused != 0 {
+	if refused, err := s.write(t.Context(), p.take(), false); err != nil || refused != 0 {
 		t.Fatalf("refused %d, %v", refused, err)
 	}
 }
@@ -403,7 +403,7 @@ func TestTwoWriters(t *testing.T) {
 						e := with(phone(begin.Add(time.Duration(i)*time.Second)), func(e *Event) { e.Entry = fmt.Sprint(u) })
 						p.add(&e)
 					}
-					if _, err := s.write(context.Background(), p.take()); err != nil {
+					if _, err := s.write(context.Background(), p.take(), false); err != nil {
 						t.Error(err)
 					}
 				}
@@ -494,7 +494,7 @@ func TestRefusedRow(t *testing.T) {
 			p.add(&e)
 			p.add(&e)
 		}
-		refused, err := s.write(t.Context(), p.take())
+		refused, err := s.write(t.Context(), p.take(), false)
 		if err != nil || refused != 2 {
 			t.Errorf("refused %d, %v", refused, err)
 		}
@@ -560,7 +560,7 @@ func TestNone(t *testing.T) {
 	t.Parallel()
 	cfg := sqliteConfig(t)
 	cfg.History.Store = "none"
-	if New(cfg, &Counts{}, nil) != nil {
+	if New(cfg, &Counts{}, nil, nil) != nil {
 		t.Error("a recorder for nothing")
 	}
 	if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrNone) {

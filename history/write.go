@@ -47,7 +47,7 @@ RETURNING id`
 	revoked = COALESCE(revoked, $3),
 	seen = CASE WHEN $4 > seen THEN $4 ELSE seen END
 WHERE user_id = $1 AND kind = 'app' AND ident = $2
-RETURNING id`
+RETURNING id, label`
 
 	upsertUse = `INSERT INTO history_uses (password_id, bucket, denied, service, address, peer, listener, first_at, last_at, times)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -61,16 +61,17 @@ ON CONFLICT (password_id, bucket, denied, service, address) DO UPDATE SET
 
 // write stores rows in one transaction. Where the store finds fault with a row, and not the row with the store, the
 // rows are written one by one, and what is refused then is given up: it would be in the way of all others for ever.
-func (s *Store) write(ctx context.Context, rows []*row) (refused int, err error) {
-	err = s.writeAll(ctx, rows)
+func (s *Store) write(ctx context.Context, rows []*row, watch bool) (refused int, err error) {
+	err = s.writeAll(ctx, rows, watch)
 	if err == nil || !s.dialect.refuses(err) {
 		return 0, err
 	}
 	for i, r := range rows {
-		switch err := s.writeAll(ctx, rows[i:i+1]); {
+		switch err := s.writeAll(ctx, rows[i:i+1], watch); {
 		case err == nil:
 		case s.dialect.refuses(err):
 			refused += int(r.times)
+			r.sighting = ""
 		default:
 			return 0, err
 		}
@@ -79,9 +80,9 @@ func (s *Store) write(ctx context.Context, rows []*row) (refused int, err error)
 }
 
 // writeAll stores rows, or none.
-func (s *Store) writeAll(ctx context.Context, rows []*row) error {
+func (s *Store) writeAll(ctx context.Context, rows []*row, watch bool) error {
 	return s.transact(ctx, func(tx *sql.Tx) error {
-		w, err := newWriter(ctx, tx)
+		w, err := newWriter(ctx, tx, watch)
 		if err != nil {
 			return err
 		}
@@ -96,13 +97,17 @@ func (s *Store) writeAll(ctx context.Context, rows []*row) error {
 
 // writer is the statements of one transaction.
 type writer struct {
+	tx                            *sql.Tx
+	watch                         bool // something is to be noticed
 	user, used, denied, gone, use *sql.Stmt
 	entry                         string // the last one, whose id is known: rows come sorted
 	id                            int64
+	known                         bool   // the password of the last row that was presented in vain
+	label                         string // its label, as it was when it was there
 }
 
-func newWriter(ctx context.Context, tx *sql.Tx) (*writer, error) {
-	w := &writer{}
+func newWriter(ctx context.Context, tx *sql.Tx, watch bool) (*writer, error) {
+	w := &writer{tx: tx, watch: watch}
 	for _, p := range []struct {
 		statement **sql.Stmt
 		text      string
@@ -123,11 +128,31 @@ func (w *writer) row(ctx context.Context, r *row) error {
 		}
 		w.entry = r.entry
 	}
+	if r.note != "" {
+		return w.note(ctx, r)
+	}
+	r.sighting = "" // of an attempt that was rolled back
+	if err := w.beforeUse(ctx, r); err != nil {
+		return err
+	}
 	password, err := w.password(ctx, r)
 	if err != nil {
 		return err
 	}
+	if err := w.beforeFailure(ctx, r, password); err != nil {
+		return err
+	}
 	_, err = w.use.ExecContext(ctx, password, r.bucket, r.denied, r.service, addrText(r.addr), addrText(r.peer), r.listener, r.first, r.last, r.times)
+	return err
+}
+
+// note stores what the administration of app passwords has noted.
+func (w *writer) note(ctx context.Context, r *row) error {
+	statement := noteIssued
+	if r.note == revoked {
+		statement = noteRevoked
+	}
+	_, err := w.tx.ExecContext(ctx, statement, w.id, r.ident, r.id, r.label, r.last)
 	return err
 }
 
@@ -140,7 +165,8 @@ func (w *writer) password(ctx context.Context, r *row) (id int64, err error) {
 	}
 	kind, ident, selector := r.kind, r.ident, r.id
 	if r.denied == ReasonGone {
-		err := w.gone.QueryRowContext(ctx, w.id, ident, r.first, r.last).Scan(&id)
+		err := w.gone.QueryRowContext(ctx, w.id, ident, r.first, r.last).Scan(&id, &w.label)
+		w.known = err == nil
 		if err != sql.ErrNoRows {
 			return id, err
 		}

@@ -58,22 +58,61 @@ func withoutAssertion(controls []byte) []byte {
 func (o *Operator) Modify(ctx context.Context, g *Guarded) (*backend.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.m.timeout)
 	defer cancel()
+	reply, made, err := o.modify(ctx, g)
+	o.ended(ctx, g, reply, made, err)
+	return reply, err
+}
+
+// modify is Modify, and what was changed where it was.
+func (o *Operator) modify(ctx context.Context, g *Guarded) (*backend.Reply, *done, error) {
 	if r, err := o.MayWrite(ctx, g.DN, g.Controls); r != nil || err != nil {
-		return r, err
+		return r, nil, err
 	}
-	d, done := o.m.via(o.link)
-	defer done()
+	d, release := o.m.via(o.link)
+	defer release()
 	w := &guardedWriter{writer: writer{m: o.m, door: d, asserts: o.m.up.Supports(controlAssertion) && mayAssert(g.Controls)}, g: g}
 	for try := range maxTries {
 		r, err := w.attempt(ctx)
 		if r != nil || err != nil {
-			return r, err
+			return r, w.made, err
 		}
 		if err := o.m.pause(ctx, try); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrContention, err)
+			return nil, nil, fmt.Errorf("%w: %w", ErrContention, err)
 		}
 	}
-	return nil, ErrContention
+	return nil, nil, ErrContention
+}
+
+// AddEntry carries out a client's add of an entry that holds values of the attribute, over its link, with the values judged
+// and replaced as Rules.Modify says, and returns the directory's answer. The client's controls go as they are.
+func (o *Operator) AddEntry(ctx context.Context, g *Guarded) (*backend.Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.m.timeout)
+	defer cancel()
+	none := &Set{}
+	after, mods, err := o.m.Judge(ctx, none, g.Mods, true)
+	if err != nil {
+		o.ended(ctx, g, nil, nil, err)
+		return nil, err
+	}
+	reply, err := o.link.Exchange(ctx, wire.OpAddRequest, g.Build(mods), g.Controls)
+	if err != nil && !errors.Is(err, backend.ErrNotSent) {
+		err = fmt.Errorf("%w: %w", ErrUnconfirmed, err)
+	}
+	o.ended(ctx, g, reply, &done{none, difference(none, after)}, err)
+	return reply, err
+}
+
+// ended tells the journal how a client's request ended.
+func (o *Operator) ended(ctx context.Context, g *Guarded, reply *backend.Reply, made *done, err error) {
+	s := subject{dn: g.DN}
+	switch {
+	case err != nil:
+		o.failed(s, err)
+	case reply.Result.Code != wire.ResultSuccess:
+		o.Denied(g.DN, Ref{}, DeniedBy(reply.Result.Code))
+	default:
+		o.tell(ctx, s, made)
+	}
 }
 
 // mayAssert reports whether an assertion of ours can go beside a client's controls.
@@ -90,7 +129,8 @@ func mayAssert(controls []byte) bool {
 // guardedWriter is a client's modify on its way into the directory.
 type guardedWriter struct {
 	writer
-	g *Guarded
+	g    *Guarded
+	made *done // what the modify that succeeded has changed
 }
 
 // attempt judges and sends the modify. Neither an answer nor an error: judge it again.
@@ -123,7 +163,11 @@ func (w *guardedWriter) attempt(ctx context.Context) (*backend.Reply, error) {
 		return nil, nil
 	case r.Result.Code == wire.ResultNoSuchAttribute && w.moved(ctx, snap):
 		return nil, nil
-	case r.Result.Code != wire.ResultSuccess || asserted:
+	case r.Result.Code != wire.ResultSuccess:
+		return r, nil
+	}
+	w.made = &done{snap.Set, difference(snap.Set, after)}
+	if asserted {
 		return r, nil
 	}
 	return w.confirmed(ctx, r, difference(snap.Set, after))

@@ -12,6 +12,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/events"
 	"appbind/secrets"
 )
 
@@ -23,6 +24,7 @@ type Manager struct {
 	attribute string
 	timeout   time.Duration // of one operation
 	now       Clock
+	journal   Journal       // nil: nobody is told
 	hashing   chan struct{} // one token for each who hashes: half of the cores are left to binds
 }
 
@@ -135,25 +137,34 @@ func (m *Manager) Managing() *Operator { return &Operator{m: m} }
 type Operator struct {
 	m    *Manager
 	link *backend.Link
+	by   events.Actor
 }
 
-// change runs one change of a user's entry.
-func (o *Operator) change(ctx context.Context, dn string, decide func(s *Set) (Change, error)) error {
+// change runs one change of a user's entry, and tells the journal how it ended.
+func (o *Operator) change(ctx context.Context, s subject, decide func(s *Set) (Change, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, o.m.timeout)
 	defer cancel()
-	d, done := o.m.via(o.link)
-	defer done()
-	return o.m.change(ctx, d, dn, decide)
+	d, release := o.m.via(o.link)
+	made, err := o.m.change(ctx, d, s.dn, decide)
+	release()
+	if err != nil {
+		o.failed(s, err)
+		return err
+	}
+	o.tell(ctx, s, made)
+	return nil
 }
 
 // Create makes an app password for a user that Find has found, and returns it
 // when the directory has stored it. Errors besides: ErrNotEligible.
 func (o *Operator) Create(ctx context.Context, u *User, q Request) (Issued, error) {
+	who := subject{u.DN, u.Key, Ref{Label: q.Label}}
 	if !u.Eligible {
+		o.failed(who, ErrNotEligible)
 		return Issued{}, ErrNotEligible
 	}
 	var made Issued
-	err := o.change(ctx, u.DN, func(s *Set) (c Change, err error) {
+	err := o.change(ctx, who, func(s *Set) (c Change, err error) {
 		if err := o.m.hash(ctx); err != nil {
 			return Change{}, err
 		}
@@ -169,31 +180,31 @@ func (o *Operator) Create(ctx context.Context, u *User, q Request) (Issued, erro
 
 // Renew gives an app password another expiry, see Rules.Renew. Errors besides: ErrNoSuchPassword, ErrSeveral.
 func (o *Operator) Renew(ctx context.Context, dn string, ref Ref, expires time.Time, never bool) error {
-	return o.change(ctx, dn, func(s *Set) (Change, error) { return o.m.rules.Renew(s, ref, expires, never, o.m.now()) })
+	return o.change(ctx, subject{dn: dn, ref: ref}, func(s *Set) (Change, error) { return o.m.rules.Renew(s, ref, expires, never, o.m.now()) })
 }
 
 // Relabel gives an app password another label. Errors besides: ErrNoSuchPassword, ErrSeveral.
 func (o *Operator) Relabel(ctx context.Context, dn string, ref Ref, label string) error {
-	return o.change(ctx, dn, func(s *Set) (Change, error) { return o.m.rules.Relabel(s, ref, label, o.m.now()) })
+	return o.change(ctx, subject{dn: dn, ref: ref}, func(s *Set) (Change, error) { return o.m.rules.Relabel(s, ref, label, o.m.now()) })
 }
 
 // Rescope limits an app password to other services and networks. Errors besides: ErrNoSuchPassword, ErrSeveral.
 func (o *Operator) Rescope(ctx context.Context, dn string, ref Ref, services []string, networks []netip.Prefix) error {
-	return o.change(ctx, dn, func(s *Set) (Change, error) {
+	return o.change(ctx, subject{dn: dn, ref: ref}, func(s *Set) (Change, error) {
 		return o.m.rules.Rescope(s, ref, services, networks, o.m.now())
 	})
 }
 
 // Edit changes any part of an app password but its hash and id, see Rules.Edit. Errors besides: ErrNoSuchPassword, ErrSeveral.
 func (o *Operator) Edit(ctx context.Context, dn string, ref Ref, change func(p *secrets.Params) error) error {
-	return o.change(ctx, dn, func(s *Set) (Change, error) { return o.m.rules.Edit(s, ref, o.m.now(), change) })
+	return o.change(ctx, subject{dn: dn, ref: ref}, func(s *Set) (Change, error) { return o.m.rules.Edit(s, ref, o.m.now(), change) })
 }
 
 // Revoke deletes one app password and returns what it was. One that another
 // writer revoked at the same time counts as revoked. Errors besides: ErrNoSuchPassword, ErrSeveral.
 func (o *Operator) Revoke(ctx context.Context, dn string, ref Ref) (*secrets.Value, error) {
 	var gone *secrets.Value
-	err := o.change(ctx, dn, func(s *Set) (Change, error) {
+	err := o.change(ctx, subject{dn: dn, ref: ref}, func(s *Set) (Change, error) {
 		v, err := s.Find(ref)
 		if gone != nil && errors.Is(err, ErrNoSuchPassword) {
 			return Change{}, nil // it was there a moment ago: somebody was faster
@@ -213,7 +224,7 @@ func (o *Operator) Revoke(ctx context.Context, dn string, ref Ref) (*secrets.Val
 // RevokeAll deletes every app password for which which holds, in one modify, and returns them.
 func (o *Operator) RevokeAll(ctx context.Context, dn string, which func(v *secrets.Value) bool) ([]*secrets.Value, error) {
 	var gone []*secrets.Value
-	err := o.change(ctx, dn, func(s *Set) (Change, error) {
+	err := o.change(ctx, subject{dn: dn}, func(s *Set) (Change, error) {
 		gone = nil
 		for _, v := range s.Values {
 			if v.Kind == secrets.App && which(v) {
@@ -229,7 +240,7 @@ func (o *Operator) RevokeAll(ctx context.Context, dn string, which func(v *secre
 // keeps the rules; clear text is hashed. It returns what was stored.
 func (o *Operator) Add(ctx context.Context, dn string, values [][]byte) ([]string, error) {
 	var stored []string
-	err := o.change(ctx, dn, func(s *Set) (Change, error) {
+	err := o.change(ctx, subject{dn: dn}, func(s *Set) (Change, error) {
 		_, out, err := o.m.Judge(ctx, s, []Mod{{Operation: ModAdd, Values: values}}, false)
 		if err != nil {
 			return Change{}, err

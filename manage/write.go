@@ -19,27 +19,30 @@ const maxTries = 100
 
 // change has decide judge the entry's values and carries out what it says, until
 // nobody else was in between. decide may be called several times, and the last
-// call counts. An empty change is done at once.
-func (m *Manager) change(ctx context.Context, d door, dn string, decide func(s *Set) (Change, error)) error {
+// call counts. An empty change is done at once, and is nil.
+func (m *Manager) change(ctx context.Context, d door, dn string, decide func(s *Set) (Change, error)) (*done, error) {
 	w := &writer{m: m, door: d, asserts: m.up.Supports(controlAssertion)}
 	for try := range maxTries {
 		snap, err := d.read(ctx, dn)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c, err := decide(snap.Set)
 		if err != nil || len(c.Add)+len(c.Delete) == 0 {
-			return err
+			return nil, err
 		}
-		done, err := w.attempt(ctx, snap, c)
-		if done || err != nil {
-			return err
+		made, err := w.attempt(ctx, snap, c)
+		if err != nil {
+			return nil, err
+		}
+		if made {
+			return &done{snap.Set, c}, nil
 		}
 		if err := m.pause(ctx, try); err != nil {
-			return fmt.Errorf("%w: %w", ErrContention, err)
+			return nil, fmt.Errorf("%w: %w", ErrContention, err)
 		}
 	}
-	return ErrContention
+	return nil, ErrContention
 }
 
 // pause waits for some milliseconds, more the more often it was in vain, so that

@@ -7,6 +7,7 @@ import (
 
 	"appbind/auth"
 	"appbind/backend"
+	"appbind/events"
 	"appbind/history"
 	"appbind/jobs"
 	"appbind/proxy"
@@ -101,6 +102,20 @@ var (
 		"Rows of uses and failures that were deleted, being older than history.retention.")
 	mails = desc("counter", "appbind_mails_total",
 		"Mails about expiring app passwords, by outcome: sent, failed (and tried again), uncertain (the server did not say; sent again), given up (uncertain three times).", "outcome")
+	auditUp = desc("gauge", "appbind_audit_up",
+		"1 if the last line of the audit log could be written, 0 if it could not and is tried again. Absent without audit.file.")
+	auditWritten = desc("counter", "appbind_audit_lines_written_total",
+		"Lines that are in the audit log.")
+	auditDropped = desc("counter", "appbind_audit_lines_dropped_total",
+		"Lines that are missing in the audit log: queue (no room while it could not be written), stopped (not written before the end).", "reason")
+	webhookPending = desc("gauge", "appbind_webhook_pending",
+		"Events that wait for the webhook's receiver. Absent without webhook.url.")
+	webhookDelivered = desc("counter", "appbind_webhook_delivered_total",
+		"Events that the webhook's receiver has taken.")
+	webhookFailed = desc("counter", "appbind_webhook_attempts_failed_total",
+		"Attempts to deliver an event that the webhook's receiver did not answer with 2xx.")
+	webhookDropped = desc("counter", "appbind_webhook_dropped_total",
+		"Events that the webhook's receiver never got: queue (no room), refused (by the receiver), outdated (not taken for a day), stopped (not taken before the end).", "reason")
 	panics = desc("counter", "appbind_panics_total",
 		"Bugs of appbind that were contained, each in the connection that it struck, in the history or in a job; the log has the stack.")
 	buildInfo = desc("gauge", "appbind_build_info",
@@ -109,7 +124,8 @@ var (
 	metrics = []*described{binds, bindDuration, operationDuration, refusals, connections, accepted, refused, stalled,
 		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
 		replicaCurrent, replicaUsers, replicaAge, outage, hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
-		historyUp, historyPending, historyWritten, historyDropped, jobSuccess, jobRuns, expiredRemoved, historyDeleted, mails, panics, buildInfo}
+		historyUp, historyPending, historyWritten, historyDropped, jobSuccess, jobRuns, expiredRemoved, historyDeleted, mails,
+		auditUp, auditWritten, auditDropped, webhookPending, webhookDelivered, webhookFailed, webhookDropped, panics, buildInfo}
 )
 
 // Metrics lists the metrics of appbind's own. Those of Go (go_) and of the process (process_) come besides.
@@ -148,6 +164,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if st, ok := c.History(); ok {
 		to.history(st)
 		total += st.Panics
+	}
+	if st, ok := c.Events(); ok {
+		to.events(st)
 	}
 	st := c.Jobs()
 	to.jobs(st)
@@ -271,5 +290,24 @@ func (s sink) jobs(st jobs.Stats) {
 	s.put(historyDeleted, float64(st.Deleted))
 	for outcome, n := range st.Mails {
 		s.put(mails, float64(n), outcome)
+	}
+}
+
+func (s sink) events(st events.Stats) {
+	if st.Audit {
+		s.put(auditUp, oneIf(st.AuditUp))
+		s.put(auditWritten, float64(st.Written))
+		for reason, n := range st.AuditDropped {
+			s.put(auditDropped, float64(n), reason)
+		}
+	}
+	if !st.Webhook {
+		return
+	}
+	s.put(webhookPending, float64(st.WebhookPending))
+	s.put(webhookDelivered, float64(st.Delivered))
+	s.put(webhookFailed, float64(st.Failed))
+	for reason, n := range st.WebhookDropped {
+		s.put(webhookDropped, float64(n), reason)
 	}
 }

@@ -44,6 +44,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/events"
 	"appbind/history"
 	"appbind/jobs"
 	"appbind/proxy"
@@ -66,6 +67,7 @@ type Source struct {
 	Auth     func() auth.Stats
 	History  func() (history.Stats, bool)
 	Jobs     func() jobs.Stats
+	Events   func() (events.Stats, bool)
 	// Ready is nil when clients are served and the upstream answers, a Note when they are served in spite
 	// of something. The text of the error is shown to whoever asks.
 	Ready func(ctx context.Context) error

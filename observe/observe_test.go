@@ -18,6 +18,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/events"
 	"appbind/history"
 	"appbind/jobs"
 	"appbind/proxy"
@@ -51,6 +52,10 @@ func sourceOf(ready func(context.Context) error) Source {
 		Jobs: func() jobs.Stats {
 			return jobs.Stats{Jobs: []jobs.JobStats{{Name: jobs.Notify, Last: time.Unix(1000, 0), Runs: map[string]uint64{"failed": 10}}, {Name: jobs.RemoveExpired}},
 				Removed: map[string]uint64{"removed": 11}, Deleted: 12, Mails: map[string]uint64{"sent": 13}, Panics: 1}
+		},
+		Events: func() (events.Stats, bool) {
+			return events.Stats{Audit: true, Webhook: true, AuditUp: true, Written: 2, Delivered: 3, Failed: 4, WebhookPending: 5,
+				AuditDropped: map[string]uint64{"queue": 6}, WebhookDropped: map[string]uint64{"refused": 7}}, true
 		},
 		Ready: ready,
 	}

@@ -7,6 +7,7 @@ import (
 
 	"appbind/auth"
 	"appbind/backend"
+	"appbind/events"
 	"appbind/manage"
 	"appbind/wire"
 )
@@ -18,16 +19,7 @@ func (c *conn) writeSecrets(m wire.Message, st *state, w *secretWrite) (*refusal
 	if batched(m.Controls) {
 		return refuseInBatch, nil
 	}
-	if w.op == wire.OpAddRequest {
-		ctx, cancel := c.opContext(st)
-		defer cancel()
-		_, mods, err := st.manager.Judge(ctx, &manage.Set{}, w.mods, true)
-		if err != nil {
-			return c.manageFailed(st, w.target, err), nil
-		}
-		return c.send(m, c.newRequest(m), w.body(mods), m.Controls)
-	}
-	if w.sweeps && !c.seesSecrets(st) && !c.holdsOurs(st, w.target) {
+	if w.op == wire.OpModifyRequest && w.sweeps && !c.seesSecrets(st) && !c.holdsOurs(st, w.target) {
 		// A main password is replaced, and there is nothing beside it to be lost.
 		return c.send(m, c.newRequest(m), w.body(w.mods), m.Controls)
 	}
@@ -37,7 +29,11 @@ func (c *conn) writeSecrets(m wire.Message, st *state, w *secretWrite) (*refusal
 	}
 	q := c.newRequest(m)
 	g := &manage.Guarded{DN: string(w.target), Mods: w.mods, Sees: c.seesSecrets(st), Controls: m.Controls, Build: w.body}
-	reply, err := st.manager.Through(link).Modify(c.srv.base, g)
+	carryOut := c.operator(st, link).Modify
+	if w.op == wire.OpAddRequest {
+		carryOut = c.operator(st, link).AddEntry
+	}
+	reply, err := carryOut(c.srv.base, g)
 	switch {
 	case err != nil && isLost(link):
 		return nil, disconnected(resultLinkLost, err)
@@ -48,6 +44,16 @@ func (c *conn) writeSecrets(m wire.Message, st *state, w *secretWrite) (*refusal
 		c.srv.log.Info("app passwords changed", "by", c.sess.dn, "user", string(w.target), "peer", c.peerName())
 	}
 	return nil, c.deliver(q, reply)
+}
+
+// operator writes over the client's own link, in its name.
+func (c *conn) operator(st *state, link *backend.Link) *manage.Operator {
+	return st.manager.Through(link).As(c.actor())
+}
+
+// actor is the client for the journal. The directory has verified who it is.
+func (c *conn) actor() events.Actor {
+	return events.Actor{Name: c.sess.dn, Via: "ldap", Addr: c.peer}
 }
 
 // holdsOurs reports whether an entry holds app passwords, or may hold some.

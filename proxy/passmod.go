@@ -116,7 +116,7 @@ func (c *conn) makeAppPassword(m wire.Message, label, user string, chosen []byte
 	if r != nil || err != nil {
 		return r, err
 	}
-	made, err := c.issue(ctx, st, st.manager.Through(link), user, manage.Request{Label: label, Password: bytes.Clone(chosen)})
+	made, err := c.issue(ctx, st, c.operator(st, link), user, manage.Request{Label: label, Password: bytes.Clone(chosen)})
 	switch refused, ok := err.(*notAllowed); {
 	case ok:
 		return refused.refusal, nil
@@ -148,13 +148,14 @@ func (n *notAllowed) Error() string { return n.refusal.diagnostic }
 func (c *conn) issue(ctx context.Context, st *state, own *manage.Operator, user string, q manage.Request) (manage.Issued, error) {
 	u, err := st.manager.Find(ctx, user)
 	if err == nil && c.sess.entry != "" && c.sess.entry == u.Key && st.Config.AppPasswords.SelfServiceLDAP == "allow" {
-		return st.manager.Managing().Create(ctx, u, q)
+		return st.manager.Managing().As(c.actor()).Create(ctx, u, q)
 	}
 	reply, e := own.MayWrite(ctx, user, nil)
 	switch {
 	case e != nil:
 		return manage.Issued{}, e
 	case reply != nil:
+		own.Denied(user, manage.Ref{Label: q.Label}, manage.DeniedBy(reply.Result.Code))
 		return manage.Issued{}, &notAllowed{&refusal{reply.Result.Code, string(reply.Result.Diagnostic)}}
 	case err != nil:
 		return manage.Issued{}, err

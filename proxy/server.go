@@ -62,6 +62,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/manage"
 )
 
 // recheckEvery is how often an idle session is looked after: whether the app
@@ -76,6 +77,8 @@ type Core struct {
 	Upstream *backend.Upstream
 	// History takes note of users' binds; nil: nobody does.
 	History History
+	// Journal is told of changes of app passwords; nil: nobody is.
+	Journal manage.Journal
 }
 
 // Server serves clients. Make it with New.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"appbind/manage"
@@ -117,18 +118,20 @@ func (c *conn) virtualChange(m wire.Message, body []byte, st *state, u *manage.U
 		return &refusal{code: e.Compare(x.Attribute, x.Value)}, nil
 	}
 	// By its own right, where users may manage their own; else by the directory's, over the client's link.
-	op := st.manager.Managing()
+	op := st.manager.Managing().As(c.actor())
 	if !c.isSelf(u) || st.Config.AppPasswords.SelfServiceLDAP != "allow" {
 		link, r, err := c.ownLink()
 		if r != nil || err != nil {
 			return r, err
 		}
-		op = st.manager.Through(link)
+		op = c.operator(st, link)
 	}
 	did, err := c.virtualWrite(m, body, st, op, u, e)
 	var no *virtual.Refusal
 	switch {
 	case errors.As(err, &no):
+		// Its reason may repeat what was written.
+		op.Denied(u.DN, manage.Ref{ID: e.Handle}, fmt.Sprintf("a change that a virtual entry does not take (result %d)", no.Code))
 		return &refusal{no.Code, no.Reason}, nil
 	case errors.Is(err, wire.ErrMalformed):
 		return nil, malformed(err)

@@ -53,7 +53,7 @@ func TestLoginWhileAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := history.New(d.cfg, &history.Counts{}, slog.New(slog.DiscardHandler))
+		r := history.New(d.cfg, &history.Counts{}, slog.New(slog.DiscardHandler), nil)
 		defer r.Close(context.Background())
 		r.Record(history.Event{Time: time.Now().Add(-ago), Entry: u.Key, DN: u.DN, Kind: history.App, ID: id})
 	}

@@ -75,6 +75,7 @@ func (o *checkOptions) run(ctx context.Context, s streams) error {
 	c := &check{out: s.out, cfg: cfg, up: core.Upstream}
 	c.ok("configuration", "%s", o.file)
 	c.history(ctx)
+	c.audit()
 	c.servers(ctx)
 	if !c.failed {
 		c.directory(ctx, o.user, string(password))

@@ -4,9 +4,33 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
 
 	"appbind/history"
 )
+
+// audit looks whether the audit log's file can be written. It is not made, since another user may run serve.
+func (c *check) audit() {
+	file := c.cfg.Audit.File
+	if file == "" || file == "stdout" {
+		return
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(filepath.Dir(file)); e == nil {
+			c.ok("audit log", "%s: will be made", file)
+			return
+		}
+	}
+	if err != nil {
+		c.fail("audit log", "%v; serve does not start without it", err)
+		return
+	}
+	f.Close()
+	c.ok("audit log", "%s", file)
+}
 
 // history opens the history, where there is one. Logins do not depend on it, so nothing here is a failure.
 func (c *check) history(ctx context.Context) {

@@ -16,6 +16,7 @@ const historyTime = 10 * time.Second
 type recording struct {
 	settings config.History
 	file     string
+	watched  bool              // somebody is told what the history notices
 	recorder *history.Recorder // nil: none is kept
 }
 
@@ -24,17 +25,23 @@ func (r *recording) Note(n proxy.Note) { r.recorder.Record(history.Event(n)) }
 
 // record is the recording for a configuration: the present one, if its settings are the same, or a new one.
 func (h *house) record(cfg *config.Config) *recording {
-	if old := h.recording.Load(); old != nil && old.settings == cfg.History && old.file == cfg.HistoryFile() {
+	watched := told(cfg)
+	if old := h.recording.Load(); old != nil && old.settings == cfg.History && old.file == cfg.HistoryFile() && old.watched == watched {
 		return old
 	}
-	return &recording{cfg.History, cfg.HistoryFile(), history.New(cfg, &h.historyCounts, h.log)}
+	watch := h.noticed
+	if !watched {
+		watch = nil // to notice something costs the store some reads
+	}
+	return &recording{cfg.History, cfg.HistoryFile(), watched, history.New(cfg, &h.historyCounts, h.log, watch)}
 }
 
-// noted puts a recording into a core.
-func noted(core proxy.Core, r *recording) proxy.Core {
+// noted puts a recording and a telling into a core.
+func noted(core proxy.Core, r *recording, t *telling) proxy.Core {
 	if r.recorder != nil {
 		core.History = r
 	}
+	core.Journal = notes{r.recorder, t.journal}
 	return core
 }
 

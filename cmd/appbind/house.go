@@ -16,6 +16,7 @@ import (
 	"appbind/backend"
 	"appbind/backend/embedded"
 	"appbind/config"
+	"appbind/events"
 	"appbind/history"
 	"appbind/jobs"
 	"appbind/observe"
@@ -39,6 +40,9 @@ type house struct {
 	keeps         bool         // the copy of lookup: replica is kept on disk; only by who serves
 	working       *jobs.Runner // of the present configuration; serve has it for itself
 	jobCounts     jobs.Counts
+	telling       atomic.Pointer[telling]
+	eventCounts   events.Counts
+	out           io.Writer      // for an audit log on standard output
 	retired       sync.WaitGroup // one for each upstream of an earlier configuration
 }
 
@@ -138,10 +142,10 @@ func inClear(up config.Upstream) (list []config.URL) {
 	return list
 }
 
-// retire ends the jobs, and closes the upstream, and the history if it was replaced, of an earlier configuration when the last client
-// that uses it has left. What has begun with that configuration may yet ask it,
+// retire ends the jobs, and closes the upstream, and the history and the journal if they were replaced, of an earlier configuration when the
+// last client that uses it has left. What has begun with that configuration may yet ask it,
 // and does so within bind_timeout; closed before, it would fail what works.
-func (h *house) retire(ctx context.Context, old proxy.Core, oldHistory *recording, oldJobs *jobs.Runner) {
+func (h *house) retire(ctx context.Context, old proxy.Core, oldHistory *recording, oldJournal *telling, oldJobs *jobs.Runner) {
 	h.retired.Go(func() {
 		rest(context.WithoutCancel(ctx), oldJobs)
 		timer := time.NewTimer(time.Duration(old.Config.Upstream.BindTimeout))
@@ -152,6 +156,7 @@ func (h *house) retire(ctx context.Context, old proxy.Core, oldHistory *recordin
 		}
 		old.Upstream.Close()
 		oldHistory.end()
+		oldJournal.end()
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"appbind/auth"
 	"appbind/backend"
 	"appbind/config"
+	"appbind/events"
 	"appbind/history"
 	"appbind/manage"
 	"appbind/proxy"
@@ -87,6 +88,10 @@ type desk struct {
 	m     *manage.Manager
 	store *history.Store // nil: not asked for yet
 	mute  bool           // the history is told no more
+
+	journal *events.Journal // nil: not asked for yet, or there is none
+	untold  bool            // there is none
+	counts  events.Counts
 }
 
 // flags adds those that every command of passwords has.
@@ -111,11 +116,12 @@ func (d *desk) open(ctx context.Context) error {
 		return err
 	}
 	d.cfg, d.up = cfg, core.Upstream
-	d.m = manage.New(cfg, d.up, proxy.SharedAttribute(cfg.AppPasswords.Attribute), time.Now)
+	d.m = manage.New(cfg, d.up, proxy.SharedAttribute(cfg.AppPasswords.Attribute), time.Now).WithJournal(d)
 	return nil
 }
 
 func (d *desk) close() {
+	d.tellRest()
 	if d.store != nil {
 		d.store.Close()
 	}

@@ -7,9 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"appbind/history"
 	"appbind/manage"
-	"appbind/secrets"
 )
 
 // createOptions are the flags of create.
@@ -79,11 +77,10 @@ func (o *createOptions) create(ctx context.Context) error {
 	if o.dryRun {
 		return o.try(u, q, now)
 	}
-	made, err := o.m.Managing().Create(ctx, u, q)
+	made, err := o.managing().Create(ctx, u, q)
 	if err != nil {
 		return err
 	}
-	o.noted(ctx, u, []*secrets.Value{made.Value}, (*history.Store).Issued)
 	r := rowOf(u, made.Value, now)
 	if o.json {
 		return o.print(struct {

@@ -152,7 +152,7 @@ func (o *editOptions) edit(ctx context.Context, u *manage.User, after manage.Ref
 			set = manage.NewSet([][]byte{[]byte(c.Add[0])})
 		}
 	} else {
-		if err := do(o.m.Managing()); err != nil {
+		if err := do(o.managing()); err != nil {
 			return err
 		}
 		u, err := o.find(ctx, u.DN)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"appbind/history"
 	"appbind/manage"
 	"appbind/secrets"
 )
@@ -290,13 +289,9 @@ func (o *importOptions) storeRow(ctx context.Context, r imported) (label string,
 		_, err := o.m.Rules().Admit(u.Set, raw, o.m.Now())
 		return label, false, err
 	}
-	stored, err := o.m.Managing().Add(ctx, u.DN, [][]byte{raw})
-	if err != nil {
-		return label, false, err
-	}
-	// Its maker may not have put down when it was made; now it is known since when it is here.
-	o.noted(ctx, u, manage.NewSet([][]byte{[]byte(stored[0])}).Values, (*history.Store).Issued)
-	return label, false, nil
+	// Its maker may not have put down when it was made; that it is told to the history says since when it is here.
+	_, err = o.managing().Add(ctx, u.DN, [][]byte{raw})
+	return label, false, err
 }
 
 // exportOptions are the flags of export.

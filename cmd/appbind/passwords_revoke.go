@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"appbind/config"
-	"appbind/history"
 	"appbind/manage"
 	"appbind/secrets"
 )
@@ -186,7 +185,6 @@ func (o *revokeOptions) sweep(ctx context.Context, s *sweep) error {
 			failed++
 			fmt.Fprintf(o.err, "%s: %v\n", printable(u.DN), err)
 		default:
-			o.noted(ctx, u, gone, (*history.Store).Revoked)
 			rows = append(rows, o.describe(u, gone, s.now)...)
 		}
 		p.step()
@@ -204,9 +202,9 @@ func (o *revokeOptions) sweep(ctx context.Context, s *sweep) error {
 // remove deletes what is to go of one user, in one modify.
 func (o *revokeOptions) remove(ctx context.Context, u *manage.User, s *sweep) ([]*secrets.Value, error) {
 	if s.handle == "" {
-		return o.m.Managing().RevokeAll(ctx, u.DN, func(v *secrets.Value) bool { return s.which(u, v) })
+		return o.managing().RevokeAll(ctx, u.DN, func(v *secrets.Value) bool { return s.which(u, v) })
 	}
-	v, err := o.m.Managing().Revoke(ctx, u.DN, manage.Ref{ID: s.handle})
+	v, err := o.managing().Revoke(ctx, u.DN, manage.Ref{ID: s.handle})
 	return []*secrets.Value{v}, err
 }
 

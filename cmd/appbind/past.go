@@ -120,33 +120,6 @@ func (p *past) addTo(r *row, u *manage.User, v *secrets.Value) {
 	}
 }
 
-// noted tells the history what was done to app passwords, with one of its methods Issued and Revoked. That it
-// cannot be told is no failure of what was done.
-func (d *desk) noted(ctx context.Context, u *manage.User, values []*secrets.Value, note func(*history.Store, context.Context, history.Change) error) {
-	if d.mute || len(values) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
-	defer cancel()
-	store, err := d.pastStore(ctx)
-	if errors.Is(err, history.ErrNone) || errors.Is(err, errNoPast) {
-		d.mute = true
-		return
-	}
-	for _, v := range values {
-		if err == nil {
-			err = note(store, ctx, history.Change{Time: d.m.Now(), Entry: u.Key, DN: u.DN, ID: v.ID, Label: v.Label})
-		}
-	}
-	if err != nil {
-		d.mute = true // the next would wait and fail likewise
-		fmt.Fprintf(d.err, "appbind: done, and not noted in the history: %v\n", err)
-	}
-}
-
-// noteTime bounds a note in the history.
-const noteTime = 10 * time.Second
-
 // parsePeriod reads the N days of an option.
 func parsePeriod(option, text string) (time.Duration, error) {
 	period, err := config.ParseDuration(text)

@@ -108,7 +108,7 @@ func recordBinds(ts *testscript.TestScript, neg bool, args []string) {
 	d := &desk{file: ts.MkAbs(args[0])}
 	ts.Check(d.open(ctx))
 	defer d.close()
-	r := history.New(d.cfg, &history.Counts{}, slog.New(slog.DiscardHandler))
+	r := history.New(d.cfg, &history.Counts{}, slog.New(slog.DiscardHandler), nil)
 	defer r.Close(ctx)
 	now := time.Now()
 	for line := range strings.Lines(ts.ReadFile(args[1])) {

@@ -22,7 +22,8 @@ func serveCommand(s streams) *cobra.Command {
 		Short: "Serve LDAP clients",
 		Long: `Serve LDAP clients until SIGTERM or SIGINT; operations under way are finished
 first. SIGHUP reads the configuration and the certificates again: a file with
-mistakes is refused and the old one stays in force. No connection is dropped.
+mistakes is refused and the old one stays in force. No connection is dropped. The
+audit log's file is opened anew.
 The log goes to standard error.`,
 		Example: "  appbind serve -c /etc/appbind/appbind.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,7 +34,9 @@ The log goes to standard error.`,
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
-			return serve(c.Context(), newHouse(s.err, cfg.Log), cfg, hangup, nil)
+			h := newHouse(s.err, cfg.Log)
+			h.out = s.out
+			return serve(c.Context(), h, cfg, hangup, nil)
 		},
 	}
 	configFlag(c, &file)
@@ -52,6 +55,12 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 	}
 	defer h.unwatch()
 	h.keeps = true
+	telling, err := h.tell(cfg)
+	if err != nil {
+		return err
+	}
+	h.use(telling)
+	defer func() { h.telling.Load().end() }() // after all who tell something
 	core, err := h.build(ctx, cfg)
 	if err != nil {
 		return err
@@ -62,7 +71,7 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 		return err
 	}
 	h.keep(h.record(cfg))
-	core = noted(core, h.recording.Load())
+	core = noted(core, h.recording.Load(), telling)
 	server := proxy.New(core, h.log)
 	h.serving.Store(&served{server, core.Upstream})
 	if err := server.Start(); err != nil {
@@ -115,6 +124,7 @@ func (h *house) refuse(err error) {
 // reload brings the file's present contents into force and returns them, or
 // logs why it does not and returns what stays in force.
 func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core) proxy.Core {
+	h.telling.Load().journal.Reopen() // whatever becomes of the configuration
 	cfg, err := config.Load(old.Config.File)
 	if err != nil {
 		h.refuse(err)
@@ -125,32 +135,41 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		return old
 	}
+	telling, err := h.tell(cfg)
+	if err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		h.endpoint.Discard(metrics)
+		return old
+	}
 	core, err := h.build(ctx, cfg)
 	if err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
+		h.silence(telling)
 		return old
 	}
 	worker, err := h.jobsOf(core)
 	if err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
+		h.silence(telling)
 		core.Upstream.Close()
 		return old
 	}
 	recording := h.record(cfg)
-	core = noted(core, recording)
+	core = noted(core, recording, telling)
 	if err := server.Reload(core); err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
 		h.drop(recording)
+		h.silence(telling)
 		core.Upstream.Close()
 		return old
 	}
 	h.serving.Store(&served{server, core.Upstream})
 	h.endpoint.Use(metrics)
 	h.setLevel(cfg.Log)
-	h.retire(ctx, old, h.keep(recording), h.work(cfg, worker))
+	h.retire(ctx, old, h.keep(recording), h.use(telling), h.work(cfg, worker))
 	h.log.Info("configuration reloaded", "config", cfg.File)
 	return core
 }

@@ -62,6 +62,7 @@ func (h *house) source() observe.Source {
 		},
 		History: h.historyStats,
 		Jobs:    h.jobCounts.Stats,
+		Events:  h.eventStats,
 		Ready:   h.ready,
 	}
 }

@@ -177,6 +177,11 @@ func TestForeignFinalResponse(t *testing.T) {
 			t.Errorf("%s: %+v", name, res)
 		}
 		c.write(deleteRequest(2, "cn=x")) // the ID is free again
+		if sent.Op == wire.OpDelRequest {
+			a = next(t, held)
+			a.c.Answer(a.m, wire.ResultSuccess)
+		}
+		c.want(2, wire.OpDelResponse, wire.ResultSuccess) // before another one is held
 	}
 }
 

@@ -63,7 +63,8 @@ func (c *conn) virtualSearch(m wire.Message, q *request, s *wire.SearchRequest) 
 	ctx, cancel := context.WithTimeout(c.srv.base, limit)
 	defer cancel()
 	page, ours := pageOf(m.Controls)
-	v := &virtualView{c: c, st: st, search: s, suffix: q.rewrite.suffix, selection: virtual.NewSelection(s), page: page}
+	kept := *s // only a search that comes here is on the heap
+	v := &virtualView{c: c, st: st, search: &kept, suffix: q.rewrite.suffix, selection: virtual.NewSelection(&kept), page: page}
 	switch found, e := v.gather(ctx, concern); {
 	case errors.Is(e, errVirtualMany):
 		return true, refuseVirtualMany, nil

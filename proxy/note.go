@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -33,6 +34,19 @@ type Note struct {
 // History takes note of binds. Note must neither wait nor fail: it is called before the bind is answered.
 type History interface {
 	Note(n Note)
+}
+
+// LastUse is the last successful use of an app password. The zero value: none is known.
+type LastUse struct {
+	At   time.Time
+	Addr netip.Addr // the user's; invalid: not known
+}
+
+// Uses tells of uses in the past, to who manages app passwords. No bind waits for it.
+type Uses interface {
+	// LastUses reads the last uses of the app passwords of one entry, or with "" of all: of tells one by the
+	// entry's canonical identity and the ID, or the label of one without.
+	LastUses(ctx context.Context, entry string) (of func(entry, id, label string) LastUse, err error)
 }
 
 // noteBind hands a bind to the history. Not noted are binds that could not be judged, and those of

@@ -79,6 +79,8 @@ type Core struct {
 	History History
 	// Journal is told of changes of app passwords; nil: nobody is.
 	Journal manage.Journal
+	// Uses tells when app passwords were last used; nil: that is not known.
+	Uses Uses
 }
 
 // Server serves clients. Make it with New.

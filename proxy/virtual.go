@@ -104,6 +104,8 @@ type virtualView struct {
 	selection virtual.Selection
 	page      *page // nil: no paged results
 
+	uses func(entry, id, label string) LastUse // nil: not known
+
 	entries []viewed
 	size    int    // bytes of their bodies
 	user    string // the DN above an entry that was asked for
@@ -155,7 +157,35 @@ func (v *virtualView) gatherUser(ctx context.Context, dn string) (found bool, er
 	if err != nil || u == nil {
 		return false, err
 	}
+	if err := v.recallUses(ctx, u.Key); err != nil {
+		return false, err
+	}
 	return u.Eligible || len(u.Set.Values) > 0, v.add(u)
+}
+
+// usesTime bounds the wait for the history, which may be slow.
+const usesTime = 2 * time.Second
+
+// recallUses asks the history for the last uses of an entry's app passwords, or
+// with "" of all, where the search is about them. One that cannot be read is an
+// error only where the filter asks: an answer without them would be a wrong one.
+func (v *virtualView) recallUses(ctx context.Context, entry string) error {
+	shown, filtered := virtual.AsksForUses(v.search, v.selection)
+	if v.st.Uses == nil || !shown && !filtered {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, usesTime)
+	defer cancel()
+	uses, err := v.st.Uses.LastUses(ctx, entry)
+	if err != nil {
+		v.c.debug("last uses cannot be read", err)
+		if filtered {
+			return err
+		}
+		return nil
+	}
+	v.uses = uses
+	return nil
 }
 
 // gatherOne looks the entry up that is the base.
@@ -169,11 +199,14 @@ func (v *virtualView) gatherOne(ctx context.Context, base string) (found bool, e
 		return false, err
 	}
 	v.user = u.DN
+	if err := v.recallUses(ctx, u.Key); err != nil {
+		return false, err
+	}
 	for _, e := range virtual.List(u.DN, u.Set) {
 		if e.Is(handle) {
 			v.exists = true
 			if v.search.Scope != wire.ScopeOne {
-				v.addEntry(e)
+				v.addEntry(u, e)
 			}
 		}
 	}
@@ -182,6 +215,9 @@ func (v *virtualView) gatherOne(ctx context.Context, base string) (found bool, e
 
 // gatherAll collects from all users below a base.
 func (v *virtualView) gatherAll(ctx context.Context, base wire.DN) error {
+	if err := v.recallUses(ctx, ""); err != nil {
+		return err
+	}
 	return v.st.manager.Each(ctx, func(u *manage.User) error {
 		dn, err := wire.ParseDN(u.DN)
 		if err != nil || !dn.HasSuffix(base) {
@@ -194,7 +230,7 @@ func (v *virtualView) gatherAll(ctx context.Context, base wire.DN) error {
 // add adds those of a user.
 func (v *virtualView) add(u *manage.User) error {
 	for _, e := range virtual.List(u.DN, u.Set) {
-		v.addEntry(e)
+		v.addEntry(u, e)
 	}
 	switch {
 	case v.page != nil && len(v.entries) > 2*v.page.size+1000:
@@ -206,7 +242,11 @@ func (v *virtualView) add(u *manage.User) error {
 }
 
 // addEntry adds an entry that the search selects.
-func (v *virtualView) addEntry(e *virtual.Entry) {
+func (v *virtualView) addEntry(u *manage.User, e *virtual.Entry) {
+	if v.uses != nil {
+		last := v.uses(u.Key, e.ID, e.Label)
+		e.SetLastUse(last.At, last.Addr)
+	}
 	if !e.Matches(v.search.Filter) || v.page != nil && e.DN <= v.page.after {
 		return
 	}

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -232,6 +234,68 @@ func TestStrangersCostNoLookup(t *testing.T) {
 	}
 	if n := len(r.up.Received(wire.OpDelRequest)); n != 3 {
 		t.Errorf("%d deletes went to the directory, want 3", n)
+	}
+}
+
+// uses is a history.
+type uses struct {
+	asked []string // the entries; of the client's goroutine, read when it has answered
+	err   error
+	last  LastUse
+}
+
+func (u *uses) LastUses(_ context.Context, entry string) (func(entry, id, label string) LastUse, error) {
+	u.asked = append(u.asked, entry)
+	return func(string, string, string) LastUse { return u.last }, u.err
+}
+
+// TestVirtualLastUses: the history is asked where a search is about it, and an answer that needs it is none without it.
+func TestVirtualLastUses(t *testing.T) {
+	r := newRig(t, func(cfg *config.Config) { cfg.Managers = []string{adminDN} })
+	dn := r.virtualDN()
+	h := &uses{last: LastUse{At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}}
+	st := *r.server.state.Load()
+	st.Uses = h
+	r.server.state.Store(&st)
+	used := present("appPasswordLastUsed")
+	notUsed := wire.CloseElement(bytes.Clone(used), 0, filterNot)
+	alice, admin, bob := r.dial(), r.asAdmin(), r.dial()
+	alice.bind(1, aliceUser, alicePW, wire.ResultSuccess)
+	bob.bind(1, bobUser, "bob-main-password", wire.ResultSuccess)
+	for i, c := range []struct {
+		who    *client
+		base   string
+		filter []byte
+		err    error
+		want   int
+		code   int32
+		asked  int
+	}{
+		{alice, aliceUser, used, nil, 1, 0, 1},
+		{alice, dn, used, nil, 1, 0, 1},
+		{admin, "dc=example,dc=org", used, nil, 1, 0, 1},
+		{admin, "dc=example,dc=org", notUsed, nil, 0, 0, 1},
+		{alice, aliceUser, used, errors.ErrUnsupported, 0, wire.ResultUnavailable, 1},
+		{admin, dn, notUsed, errors.ErrUnsupported, 0, wire.ResultUnavailable, 1},
+		{alice, dn, anyEntry, errors.ErrUnsupported, 1, 0, 1}, // shown without
+		{bob, aliceUser, used, nil, 0, 0, 0},
+	} {
+		filter := wire.CloseElement(append(bytes.Clone(isClass), c.filter...), 0, filterAnd)
+		h.err, h.asked = c.err, nil
+		dns, code := c.who.search(int32(10+i), c.base, wire.ScopeWhole, filter)
+		if len(dns) != c.want || code != c.code || len(h.asked) != c.asked {
+			t.Errorf("%d: %q, code %d, asked %q", i, dns, code, h.asked)
+		}
+	}
+	// Without a history nothing is known, and nothing found.
+	st2 := st
+	st2.Uses = nil
+	r.server.state.Store(&st2)
+	for i, f := range [][]byte{used, notUsed} {
+		filter := wire.CloseElement(append(bytes.Clone(isClass), f...), 0, filterAnd)
+		if dns, code := alice.search(int32(50+i), aliceUser, wire.ScopeWhole, filter); len(dns) != 0 || code != 0 {
+			t.Errorf("%q %d", dns, code)
+		}
 	}
 }
 

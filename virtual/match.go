@@ -84,7 +84,7 @@ func (e *Entry) match(filter []byte, depth int) truth {
 // item is match for a leaf.
 func (e *Entry) item(i wire.FilterItem, content []byte) truth {
 	n := find(i.Attribute)
-	if n < 0 {
+	if n < 0 || isUse(n) && !e.recalled {
 		return undefined
 	}
 	values := e.values[n]

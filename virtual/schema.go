@@ -23,6 +23,8 @@ const (
 	expires
 	service
 	network
+	lastUsed
+	lastFrom
 	structuralClass
 	hasSubordinates
 	attributes
@@ -67,6 +69,8 @@ var specs = [attributes]spec{
 	expires:         {name: "appPasswordExpires", oid: arc + ".1.5", rule: times, single: true, description: "When an app password ends; none: never"},
 	service:         {name: "appPasswordService", oid: arc + ".1.6", description: "A service that an app password is for; none: any"},
 	network:         {name: "appPasswordNetwork", oid: arc + ".1.7", rule: ascii, description: "A network that an app password may be used from; none: any"},
+	lastUsed:        {name: "appPasswordLastUsed", oid: arc + ".1.8", rule: times, single: true, fixed: true, description: "When an app password was last used, where that is known"},
+	lastFrom:        {name: "appPasswordLastAddress", oid: arc + ".1.9", rule: ascii, single: true, fixed: true, description: "The address from which an app password was last used, where that is known"},
 	structuralClass: {name: "structuralObjectClass", oid: "2.5.21.9", rule: objects, single: true, fixed: true, operational: true},
 	hasSubordinates: {name: "hasSubordinates", oid: "2.5.18.9", rule: boolean, single: true, fixed: true, operational: true},
 }

@@ -10,11 +10,14 @@
 //	appPasswordExpires: 20270102030405Z
 //	appPasswordService: imap
 //	appPasswordNetwork: 192.0.2.0/24
+//	appPasswordLastUsed: 20260304050607Z
+//	appPasswordLastAddress: 192.0.2.77
 //
 // # Order of steps
 //
 // [Concerns] tells at the cost of a few comparisons whether a search may show
-// such entries at all. [List] makes them of the values that a user has;
+// such entries at all. [List] makes them of the values that a user has,
+// [Entry.SetLastUse] adds what the history knows;
 // [Entry.Matches] evaluates a filter and [Entry.Append] writes what a [Selection]
 // asks for. [DecodeChanges] and [Changes.Apply] are a modify of one. [Definitions]
 // are what the subschema says of them. Who may see them, and how a change gets into
@@ -35,6 +38,7 @@ package virtual
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -47,7 +51,10 @@ import (
 type Entry struct {
 	DN     string // with the DN of its user as the directory spells it
 	Handle string // the value of appPasswordId
-	values [attributes][]string
+	// ID and Label are those of the value, by which its uses are known. ID is "" where it has none.
+	ID, Label string
+	recalled  bool // whether it was used is known
+	values    [attributes][]string
 }
 
 // List is the entries of a user's app passwords, in the order of their values.
@@ -70,7 +77,7 @@ func List(userDN string, set *manage.Set) []*Entry {
 }
 
 func newEntry(userDN, handle string, v *secrets.Value) *Entry {
-	e := &Entry{Handle: handle, DN: wire.DN{{{Type: specs[id].name, Value: handle}}}.String() + "," + userDN}
+	e := &Entry{Handle: handle, ID: v.ID, Label: v.Label, DN: wire.DN{{{Type: specs[id].name, Value: handle}}}.String() + "," + userDN}
 	e.values = ofParams(&secrets.Params{Label: v.Label, Created: v.Created, Expires: v.Expires, Services: v.Services, Networks: v.Networks})
 	e.values[objectClass] = []string{"top", Class}
 	e.values[structuralClass] = []string{Class}
@@ -78,6 +85,29 @@ func newEntry(userDN, handle string, v *secrets.Value) *Entry {
 	e.values[id] = []string{handle}
 	return e
 }
+
+// SetLastUse says when the app password was last used, and from where. The zero
+// time: never, as far as is known. Without this call nothing is known: what a
+// filter asks about it is Undefined.
+func (e *Entry) SetLastUse(at time.Time, from netip.Addr) {
+	e.recalled = true
+	e.values[lastUsed], e.values[lastFrom] = moment(at), nil
+	if !at.IsZero() && from.IsValid() {
+		e.values[lastFrom] = []string{from.Unmap().WithZone("").String()}
+	}
+}
+
+// AsksForUses reports whether a search shows last uses, and whether its filter is about them.
+func AsksForUses(s *wire.SearchRequest, sel Selection) (shown, filtered bool) {
+	_ = wire.EachFilterItem(s.Filter, func(i wire.FilterItem) bool { // validated before
+		filtered = isUse(find(i.Attribute))
+		return !filtered
+	})
+	return sel.wanted[lastUsed] || sel.wanted[lastFrom], filtered
+}
+
+// isUse reports whether an attribute is about the last use.
+func isUse(n int) bool { return n == lastUsed || n == lastFrom }
 
 // ofParams is the values of what can be changed, and of the date of creation.
 func ofParams(p *secrets.Params) (values [attributes][]string) {

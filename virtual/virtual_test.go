@@ -2,9 +2,11 @@ package virtual
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"appbind/manage"
 	"appbind/secrets"
@@ -241,6 +243,51 @@ func TestSelection(t *testing.T) {
 	}
 }
 
+// TestLastUse: what is not known is Undefined to a filter; never used is False.
+func TestLastUse(t *testing.T) {
+	t.Parallel()
+	const at = "20260304050607Z"
+	when, ok := parseMoment(at)
+	if !ok {
+		t.Fatal(at)
+	}
+	used, unused, unknown := entry(t, phone), entry(t, phone), entry(t, phone)
+	used.SetLastUse(when, netip.MustParseAddr("::ffff:192.0.2.77"))
+	unused.SetLastUse(time.Time{}, netip.Addr{})
+	before := item(filterLess, "appPasswordLastUsed", "20260601000000Z")
+	since := item(filterGreater, "appPasswordLastUsed", "20260601000000Z")
+	for name, c := range map[string]struct {
+		filter                []byte
+		used, unused, unknown truth
+	}{
+		"present":            {present("appPasswordLastUsed"), yes, no, undefined},
+		"before":             {before, yes, no, undefined},
+		"not since":          {of(filterNot, since), yes, yes, undefined},
+		"address":            {is("appPasswordLastAddress", "192.0.2.77"), yes, no, undefined},
+		"a part of it":       {sub("appPasswordLastAddress", "192.0.2.", ""), yes, no, undefined},
+		"present, by an OID": {present(specs[lastFrom].oid), yes, no, undefined},
+	} {
+		for e, want := range map[*Entry]truth{used: c.used, unused: c.unused, unknown: c.unknown} {
+			if got := e.match(c.filter, 0); got != want {
+				t.Errorf("%s: %d, want %d", name, got, want)
+			}
+		}
+		if _, filtered := AsksForUses(&wire.SearchRequest{Filter: c.filter}, Selection{}); !filtered {
+			t.Errorf("%s: does not ask", name)
+		}
+	}
+	for asked, want := range map[string]bool{"": true, "*": true, "+": false, "appPasswordLabel": false, "APPPASSWORDLASTADDRESS": true} {
+		s := &wire.SearchRequest{Filter: present("objectClass"), Attributes: wire.AppendStrings(nil, strings.Fields(asked)...)}
+		if shown, filtered := AsksForUses(s, NewSelection(s)); shown != want || filtered {
+			t.Errorf("%q: %v %v", asked, shown, filtered)
+		}
+	}
+	body := string(used.Append(nil, []byte("dn"), NewSelection(&wire.SearchRequest{})))
+	if !strings.Contains(body, at) || !strings.Contains(body, "192.0.2.77") {
+		t.Errorf("%q", body)
+	}
+}
+
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	e := entry(t, "$app$x;id=k7qm$"+hash)
@@ -303,6 +350,7 @@ func TestChanges(t *testing.T) {
 		"increment":             {[][]byte{mod(3, exp, "1")}, "", wire.ResultUnwillingToPerform},
 		"the id":                {[][]byte{mod(opReplace, "appPasswordId", "abcd")}, "", wire.ResultNotAllowedOnRDN},
 		"the class":             {[][]byte{mod(opAdd, "objectClass", "person")}, "", wire.ResultObjectClassModsProhibited},
+		"the last use":          {[][]byte{mod(opReplace, "appPasswordLastUsed", "20260101000000Z")}, "", wire.ResultConstraintViolation},
 		"the creation":          {[][]byte{mod(opDelete, "appPasswordCreated")}, "", wire.ResultConstraintViolation},
 		"the stored value":      {[][]byte{mod(opAdd, "appPassword", "$app$x$y")}, "", wire.ResultUndefinedAttributeType},
 		"more than is bearable": {[][]byte{mod(opReplace, svc, strings.Fields(strings.Repeat("x ", maxValues+1))...)}, "", wire.ResultUnwillingToPerform},

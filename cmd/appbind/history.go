@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"appbind/config"
@@ -18,6 +21,10 @@ type recording struct {
 	file     string
 	watched  bool              // somebody is told what the history notices
 	recorder *history.Recorder // nil: none is kept
+	cfg      *config.Config    // of the settings
+
+	past  atomic.Pointer[history.Store] // for questions; nil: none was asked, or the recording has ended
+	ended atomic.Bool
 }
 
 // Note hands a bind over.
@@ -33,13 +40,13 @@ func (h *house) record(cfg *config.Config) *recording {
 	if !watched {
 		watch = nil // to notice something costs the store some reads
 	}
-	return &recording{cfg.History, cfg.HistoryFile(), watched, history.New(cfg, &h.historyCounts, h.log, watch)}
+	return &recording{settings: cfg.History, file: cfg.HistoryFile(), watched: watched, recorder: history.New(cfg, &h.historyCounts, h.log, watch), cfg: cfg}
 }
 
 // noted puts a recording and a telling into a core.
 func noted(core proxy.Core, r *recording, t *telling) proxy.Core {
 	if r.recorder != nil {
-		core.History = r
+		core.History, core.Uses = r, r
 	}
 	core.Journal = notes{r.recorder, t.journal}
 	return core
@@ -68,6 +75,46 @@ func (r *recording) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), historyTime)
 	defer cancel()
 	r.recorder.Close(ctx)
+	r.ended.Store(true)
+	r.closePast()
+}
+
+// closePast ends questions to the history.
+func (r *recording) closePast() {
+	if store := r.past.Swap(nil); store != nil {
+		_ = store.Close() // only read
+	}
+}
+
+// LastUses asks the history, over a connection of its own that is opened at the first question.
+func (r *recording) LastUses(ctx context.Context, entry string) (of func(entry, id, label string) proxy.LastUse, err error) {
+	store := r.past.Load()
+	if store == nil {
+		store, err = history.Open(ctx, r.cfg)
+		if errors.Is(err, fs.ErrNotExist) {
+			return func(string, string, string) proxy.LastUse { return proxy.LastUse{} }, nil // nothing was written yet
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !r.past.CompareAndSwap(nil, store) {
+			defer store.Close() // another one was faster
+		} else if r.ended.Load() {
+			r.closePast()
+			return nil, errNoPast
+		}
+	}
+	list, err := store.Passwords(ctx, entry)
+	if err != nil {
+		return nil, err
+	}
+	known := history.NewKnown(list)
+	return func(entry, id, label string) (last proxy.LastUse) {
+		if p := known.App(entry, id, label); p != nil {
+			last = proxy.LastUse{At: p.LastUsed, Addr: p.Addr}
+		}
+		return last
+	}, nil
 }
 
 // historyStats are those of the present recording.

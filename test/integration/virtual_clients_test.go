@@ -45,6 +45,27 @@ sed -i -e 's/^appPasswordLabel: phone$/appPasswordLabel: desk phone/' -e '/^appP
 	}
 }
 
+// TestVirtualLastUse: when a device has used its app password, and from where, stands in its entry.
+func TestVirtualLastUse(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	phone, laptop := newPassword(t, "phone"), newPassword(t, "laptop")
+	s.addSecret("alice", phone.Value)
+	s.addSecret("alice", laptop.Value)
+	a := startAppbind(t, managing(t, s, "  - url: ldap://127.0.0.1:0\n    clients: direct\n", "lookup: live")+fmt.Sprintf("managers: [%q]\n", helpdeskDN))
+	expectBind(t, a.uri(), userDN("alice"), phone.Password, 0)
+	phoneDN, laptopDN := "appPasswordId="+phone.ID+","+userDN("alice"), "appPasswordId="+laptop.ID+","+userDN("alice")
+	eventually(t, "the use shows", func() bool {
+		got, r := seen(t, a.uri(), userDN("alice"), "alice-main", "-b", userDN("alice"), "-s", "one", "(appPasswordLastAddress=127.0.0.1)")
+		return len(got) == 1 && got[0] == phoneDN && strings.Contains(r.out, "\nappPasswordLastUsed: 2")
+	})
+	for filter, want := range map[string]string{"(!(appPasswordLastUsed=*))": laptopDN, "(appPasswordLastUsed>=20260101000000Z)": phoneDN} {
+		if got, r := seen(t, a.uri(), helpdeskDN, helpdeskPW, "-b", suffix, "(&(objectClass=appPasswordEntry)"+filter+")"); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q %s", filter, got, r.err)
+		}
+	}
+}
+
 // TestVirtualRefusals: what cannot be done with an entry is refused by words that say what to do instead.
 func TestVirtualRefusals(t *testing.T) {
 	t.Parallel()
@@ -179,8 +200,8 @@ func TestVirtual389(t *testing.T) {
 	}
 	t.Cleanup(d.Stop)
 	ldif := ""
-	for _, uid := range []string{"alice", "dave"} {
-		ldif += fmt.Sprintf("dn: %s\nchangetype: add\nobjectClass: inetOrgPerson\ncn: %[2]s\nsn: %[2]s\nuserPassword: %[2]s-main\n\n", userDN(uid), uid)
+	for uid, class := range map[string]string{"alice": "", "dave": "objectClass: appPasswordAccount\n"} { // alice gets it with her first one
+		ldif += fmt.Sprintf("dn: %s\nchangetype: add\nobjectClass: inetOrgPerson\n%[3]scn: %[2]s\nsn: %[2]s\nuserPassword: %[2]s-main\n\n", userDN(uid), uid, class)
 	}
 	if err := d.Modify(ldif); err != nil {
 		t.Fatal(err)

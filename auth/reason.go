@@ -29,6 +29,7 @@ const (
 	ReasonNoAppPassword    = "no such app password"
 	ReasonMistyped         = "app password mistyped"
 	ReasonAppWithCode      = "app password with a one-time code"
+	ReasonAppSignIn        = "app password where only the main password counts"
 	ReasonFallbackDenied   = "main password not allowed here"
 	ReasonFallbackFilter   = "main password not allowed for this user"
 	ReasonFilterFailed     = "fallback filter failed"
@@ -58,7 +59,7 @@ func Reasons() []string {
 		ReasonMechanism, ReasonExternalUnknown, ReasonExternal, ReasonEmptyPassword, ReasonAnonymous, ReasonAnonymousRefused,
 		ReasonClearText, ReasonContext, ReasonTooLong, ReasonListed, ReasonLookup, ReasonNotFound, ReasonAmbiguous, ReasonNotUser,
 		ReasonIneligible, ReasonStoredSecret, ReasonAppPassword, ReasonExpired, ReasonService, ReasonNetwork, ReasonDenied,
-		ReasonHashing, ReasonGuesses, ReasonNoAppPassword, ReasonMistyped, ReasonAppWithCode, ReasonFallbackDenied,
+		ReasonHashing, ReasonGuesses, ReasonNoAppPassword, ReasonMistyped, ReasonAppWithCode, ReasonAppSignIn, ReasonFallbackDenied,
 		ReasonFallbackFilter, ReasonFilterFailed, ReasonTOTPMissing, ReasonTOTPMalformed, ReasonCodeMissing, ReasonCodeWrong,
 		ReasonCodeUsed, ReasonCodesThrottled, ReasonCodesBusy, ReasonKnownBad, ReasonBudget, ReasonMain, ReasonUpstreamRefused,
 		ReasonLocked, ReasonAccount, ReasonUpstream, ReasonAppPasswordStale, ReasonRemembered,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"appbind/config"
 )
 
 // migrations are the steps from one version of the tables to the next; the number of those
@@ -77,26 +79,42 @@ var ErrNewer = errors.New("the history was written by a newer appbind")
 // errOlder says that the tables are not there, or not of this version, where they are not to be made.
 var errOlder = errors.New("the history's tables are missing or of an older version; 'appbind serve' makes them")
 
+// tables are those of one part of appbind: the steps that make them, and the prefix of their names.
+type tables struct {
+	prefix string // lower-case letters
+	steps  []string
+}
+
 // version is that of the tables; 0: there are none.
-func (s *Store) version(ctx context.Context) (int, error) {
+func (s *Store) version(ctx context.Context, t tables) (int, error) {
 	var exists int
-	if err := s.db.QueryRowContext(ctx, s.dialect.hasSchema).Scan(&exists); err != nil || exists == 0 {
+	if err := s.db.QueryRowContext(ctx, strings.ReplaceAll(s.dialect.hasSchema, "history_", t.prefix+"_")).Scan(&exists); err != nil || exists == 0 {
 		return 0, err
 	}
 	version := 0
-	err := s.db.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM history_schema").Scan(&version)
+	err := s.db.QueryRowContext(ctx, t.schema("SELECT COALESCE(MAX(version), 0) FROM {schema}")).Scan(&version)
 	return version, err
 }
 
-// migrate brings the tables to this version. Another instance may do the same at the same time.
+// schema puts the name of the table of versions into a statement.
+func (t tables) schema(statement string) string {
+	return strings.ReplaceAll(statement, "{schema}", t.prefix+"_schema")
+}
+
+// migrate brings the history's tables to this version.
 func (s *Store) migrate(ctx context.Context, make bool) error {
-	version, err := s.version(ctx)
+	return s.migrateTables(ctx, tables{"history", migrations}, make)
+}
+
+// migrateTables brings tables to this version. Another instance may do the same at the same time.
+func (s *Store) migrateTables(ctx context.Context, t tables, make bool) error {
+	version, err := s.version(ctx, t)
 	switch {
 	case err != nil:
 		return err
-	case version > len(migrations):
-		return fmt.Errorf("%w (version %d of its tables, this one knows %d)", ErrNewer, version, len(migrations))
-	case version == len(migrations):
+	case version > len(t.steps):
+		return fmt.Errorf("%w (version %d of its tables, this one knows %d)", ErrNewer, version, len(t.steps))
+	case version == len(t.steps):
 		return nil
 	case !make:
 		return errOlder
@@ -107,32 +125,48 @@ func (s *Store) migrate(ctx context.Context, make bool) error {
 				return err
 			}
 		}
-		if _, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS history_schema (version BIGINT NOT NULL PRIMARY KEY)"); err != nil {
+		if _, err := tx.ExecContext(ctx, t.schema("CREATE TABLE IF NOT EXISTS {schema} (version BIGINT NOT NULL PRIMARY KEY)")); err != nil {
 			return err
 		}
-		if err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM history_schema").Scan(&version); err != nil {
+		if err := tx.QueryRowContext(ctx, t.schema("SELECT COALESCE(MAX(version), 0) FROM {schema}")).Scan(&version); err != nil {
 			return err
 		}
-		return s.steps(ctx, tx, version)
+		return s.steps(ctx, tx, t, version)
 	})
 }
 
 // steps does the migrations that come after a version.
-func (s *Store) steps(ctx context.Context, tx *sql.Tx, version int) error {
-	for i := version; i < len(migrations); i++ {
-		for statement := range strings.SplitSeq(s.dialect.words.Replace(migrations[i]), ";\n") {
+func (s *Store) steps(ctx context.Context, tx *sql.Tx, t tables, version int) error {
+	for i := version; i < len(t.steps); i++ {
+		for statement := range strings.SplitSeq(s.dialect.words.Replace(t.steps[i]), ";\n") {
 			if strings.TrimSpace(statement) == "" {
 				continue
 			}
 			if _, err := tx.ExecContext(ctx, statement); err != nil {
-				return fmt.Errorf("step %d of the history's tables: %w", i+1, err)
+				return fmt.Errorf("step %d of the tables of the %s: %w", i+1, t.prefix, err)
 			}
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO history_schema (version) VALUES ($1)", i+1); err != nil {
+		if _, err := tx.ExecContext(ctx, t.schema("INSERT INTO {schema} (version) VALUES ($1)"), i+1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// OpenTables opens the database of a configuration's history for another part of appbind, which keeps tables
+// of its own there: their names begin with prefix and "_". steps are its migrations as in this package, {id} is the type of
+// a generated key. A missing file and missing tables are made. The caller closes the database.
+// Errors: ErrNone, ErrNewer, others.
+func OpenTables(ctx context.Context, cfg *config.Config, prefix string, steps []string) (*sql.DB, error) {
+	s, err := connect(cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.migrateTables(ctx, tables{prefix, steps}, true); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s.db, nil
 }
 
 // transact does f in one transaction.

@@ -63,8 +63,19 @@ func Open(ctx context.Context, cfg *config.Config) (*Store, error) { return open
 
 // open opens the store, with a new file and new tables where there are none and make says so.
 func open(ctx context.Context, cfg *config.Config, make bool) (*Store, error) {
-	var s *Store
-	var err error
+	s, err := connect(cfg, make)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.migrate(ctx, make); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect opens the store and looks at nothing in it.
+func connect(cfg *config.Config, make bool) (s *Store, err error) {
 	switch cfg.History.Store {
 	case "none":
 		return nil, ErrNone
@@ -79,10 +90,6 @@ func open(ctx context.Context, cfg *config.Config, make bool) (*Store, error) {
 		return nil, err
 	}
 	s.db.SetMaxOpenConns(connections)
-	if err := s.migrate(ctx, make); err != nil {
-		s.Close()
-		return nil, err
-	}
 	return s, nil
 }
 

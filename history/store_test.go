@@ -449,7 +449,7 @@ func TestMigrations(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if v, err := s.version(t.Context()); v != len(migrations) || err != nil {
+			if v, err := s.version(t.Context(), tables{"history", migrations}); v != len(migrations) || err != nil {
 				t.Errorf("version %d, %v", v, err)
 			}
 			if _, err := s.db.Exec("INSERT INTO history_schema (version) VALUES ($1)", len(migrations)+1); err != nil {
@@ -476,7 +476,7 @@ func TestOlderTables(t *testing.T) {
 		if _, err := open(t.Context(), cfg, true); err == nil { // the tables are there, so the first step fails
 			t.Error("no error")
 		}
-		if v, err := s.version(t.Context()); v != 0 || err != nil {
+		if v, err := s.version(t.Context(), tables{"history", migrations}); v != 0 || err != nil {
 			t.Errorf("version %d, %v", v, err)
 		}
 	})

@@ -256,3 +256,19 @@ func (o *Operator) Add(ctx context.Context, dn string, values [][]byte) ([]strin
 	}
 	return stored, nil
 }
+
+// RemoveTOTP deletes second factors for which which holds, in one modify, and is how many there were.
+func (o *Operator) RemoveTOTP(ctx context.Context, dn string, which func(v *secrets.Value) bool) (int, error) {
+	n := 0
+	err := o.change(ctx, dn, func(s *Set) (Change, error) {
+		var c Change
+		for _, v := range s.Values {
+			if v.Kind == secrets.TOTP && which(v) {
+				c.Delete = append(c.Delete, v.Raw)
+			}
+		}
+		n = len(c.Delete)
+		return c, nil
+	})
+	return n, err
+}

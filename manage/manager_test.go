@@ -365,3 +365,21 @@ func TestNoIdentity(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRemoveTOTP: only second factors go, and only those that are named.
+func TestRemoveTOTP(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, controlAssertion)
+	other := strings.Replace(aTOTP, "GEZDGNBVGY3TQOJQGEZDGNBV", "MFRGGZDFMZTWQ2LKNNWG23TP", 1)
+	if _, err := r.Managing().Add(r.ctx(), aliceDN, [][]byte{[]byte("$app$a$" + aHash), []byte(aTOTP), []byte(other)}); err != nil {
+		t.Fatal(err)
+	}
+	n, err := r.Managing().RemoveTOTP(r.ctx(), aliceDN, func(v *secrets.Value) bool { return v.Raw == aTOTP })
+	if s := r.stored(); err != nil || n != 1 || len(s.Values) != 2 || s.has(aTOTP) || !s.has(other) {
+		t.Errorf("%d removed, %v: %v", n, err, r.stored().Values)
+	}
+	n, err = r.Managing().RemoveTOTP(r.ctx(), aliceDN, func(*secrets.Value) bool { return true })
+	if s := r.stored(); err != nil || n != 1 || len(s.Values) != 1 || s.Values[0].Kind != secrets.App {
+		t.Errorf("%d removed, %v", n, err)
+	}
+}

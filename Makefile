@@ -1,6 +1,7 @@
 # make run    the demo: appbind on its embedded directory, with commands to paste
 # make test   everything: checks, unit and wire tests with the race detector, real servers, fuzzing
 # make build  the binary, bin/appbind
+# make screenshots  pictures of the self-service pages, in SHOTS
 # make soak   a million binds with faults, each answer judged, and a million malformed hashes; some ten minutes
 # make bench  measures appbind beside slapd, back-ldap and HAProxy; the figures go to doc/performance.md
 
@@ -15,7 +16,11 @@ BENCH_FLAGS ?= -o doc/performance.md
 # What the soak is told; '-binds 50000 -users 2000' is a short one.
 SOAK_FLAGS ?=
 
-.PHONY: build run test tools check unit fuzz bench soak measure install clean
+# Where pictures go, and axe-core's axe.min.js, which checks the pages for accessibility; empty: no check.
+SHOTS ?= $(CURDIR)/bin/screenshots
+AXE ?=
+
+.PHONY: screenshots build run test tools check unit fuzz bench soak measure install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/appbind ./cmd/appbind
@@ -49,6 +54,11 @@ fuzz:
 bench:
 	sh test/tools.sh bench
 	$(GO) run ./test/bench $(BENCH_FLAGS)
+
+screenshots:
+	sh test/tools.sh
+	mkdir -p $(SHOTS)
+	APPBIND_SCREENSHOTS=$(SHOTS) APPBIND_AXE=$(AXE) $(GO) test -count=1 -run 'TestPortal$$' ./test/integration
 
 soak:
 	sh test/tools.sh

@@ -66,6 +66,8 @@ type Config struct {
 	Audit Audit `yaml:"audit"`
 	// Webhook is told what becomes of app passwords.
 	Webhook Webhook `yaml:"webhook"`
+	// Portal is the self-service pages, on which users make and revoke their own app passwords.
+	Portal Portal `yaml:"portal"`
 	// StateDir is the directory for what appbind keeps; appbind alone may enter it (mode 0700), and it is not made by appbind.
 	StateDir string `yaml:"state_dir" is:"path"`
 	// Limits bound what one client, and all together, may use.

@@ -24,6 +24,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.webhook(&cfg.Webhook)
 	d.limits(cfg)
 	d.observe(&cfg.Observe)
+	d.portal(cfg)
 }
 
 // required notes a key that is empty, unless something was wrong with its value already.

@@ -63,7 +63,14 @@ func Default() *Config {
 			PurgeHistory:  true,
 			Interval:      Duration(time.Hour),
 		},
-		Webhook:  Webhook{Events: []string{"issued", "revoked", "expiring", "new_network", "stale_device"}},
+		Webhook: Webhook{Events: []string{"issued", "revoked", "expiring", "new_network", "stale_device"}},
+		Portal: Portal{
+			LoginAttribute: "mail",
+			Idle:           Duration(15 * time.Minute),
+			Lifetime:       Duration(8 * time.Hour),
+			FreshFactor:    Duration(5 * time.Minute),
+			EnrolCode:      Duration(7 * day),
+		},
 		StateDir: "/var/lib/appbind",
 		Limits: Limits{
 			Connections:           10000,

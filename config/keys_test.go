@@ -19,6 +19,13 @@ func up(text string) string {
 	return instead(2, `upstream: {bind_dn: "cn=appbind,dc=example,dc=org", bind_password: x, `+text+"}")
 }
 
+// portal is the minimal configuration with pages.
+func portal(text string) string {
+	lines := strings.SplitAfter(with("portal: {"+text+"}"), "\n")
+	lines[2] = strings.Replace(lines[2], "]}", `], name_filter: "(uid=%s)"}`, 1)
+	return strings.Join(lines, "")
+}
+
 func listener(text string) string { return instead(1, "listeners: [{"+text+"}]") }
 
 const inClear = "must say sslmode=verify-full (or disable, where the network is trusted): without it a connection may go on in clear"
@@ -199,6 +206,21 @@ func TestContradictions(t *testing.T) {
 		trusted = "trusted is for peers that are vouched for (an ldapi or loopback listener, or tls.client_ca): "
 	)
 	for _, c := range []struct{ text, want string }{
+		// the portal
+		{portal("listen: '127.0.0.1:1', url: 'http://localhost:1'"), ""},
+		{portal("listen: '192.0.2.1:1', url: 'https://a.example', trusted_proxies: [192.0.2.0/28]"), ""},
+		{portal("listen: '127.0.0.1:1'"), "4: portal.url: is required: the address by which browsers reach the pages, such as https://passwords.example.org"},
+		{portal("listen: '127.0.0.1:1', url: 'http://a.example'"), "4: portal.url: must be an address without a path, such as https://passwords.example.org; http is for localhost only"},
+		{portal("listen: '127.0.0.1:1', url: 'https://a.example/x'"), "4: portal.url: must be an address without a path, such as https://passwords.example.org"},
+		{portal("listen: '127.0.0.1:1', url: 'https://u@a.example'"), "4: portal.url: must be an address without a path, such as https://passwords.example.org"},
+		{portal("listen: '127.0.0.1:1', url: 'https://A.example'"), "4: portal.url: must be an address without a path, such as https://passwords.example.org"},
+		{portal("listen: '192.0.2.1:1', url: 'https://a.example'"), "4: portal.listen: needs portal.certificate and portal.key, or portal.trusted_proxies that do TLS, where it is no loopback address"},
+		{portal("listen: '192.0.2.1:1', url: 'http://localhost', certificate: c.pem, key: k.pem"), "4: portal.url: must be https, since portal.certificate is given"},
+		{portal("certificate: c.pem"), "4: portal.key: is required: the private key of portal.certificate"},
+		{portal("listen: '127.0.0.1:1', url: 'https://a.example', idle: 1h, lifetime: 30m"), "4: portal.lifetime: must not be below portal.idle (1h)"},
+		{portal("listen: '127.0.0.1:1', url: 'https://a.example'") + "history: {store: none}\n", "4: portal.listen: needs a store for sessions and factors: history.store must not be none"},
+		{strings.Replace(portal("listen: '127.0.0.1:1', url: 'https://a.example'"), `, name_filter: "(uid=%s)"`, "", 1),
+			"4: portal.listen: needs users.name_filter, by which people sign in, such as (|(uid=%s)(mail=%s))"},
 		// required
 		{instead(1, ""), "1: listeners: is required: at least one address to serve, such as [{url: ldap://127.0.0.1:3389}]"},
 		{instead(1, "listeners: []"), "1: listeners: is required: at least one address to serve, such as [{url: ldap://127.0.0.1:3389}]"},

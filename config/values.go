@@ -237,6 +237,8 @@ func checkText(kind, text string) string {
 		}
 	case "webhook":
 		return checkWebhook(text)
+	case "origin":
+		return checkOrigin(text)
 	case "mode":
 		if !modeBits.MatchString(text) {
 			return `must be permission bits in octal, such as "0660"`

@@ -260,7 +260,7 @@ func (o *Operator) Add(ctx context.Context, dn string, values [][]byte) ([]strin
 // RemoveTOTP deletes second factors for which which holds, in one modify, and is how many there were.
 func (o *Operator) RemoveTOTP(ctx context.Context, dn string, which func(v *secrets.Value) bool) (int, error) {
 	n := 0
-	err := o.change(ctx, dn, func(s *Set) (Change, error) {
+	err := o.change(ctx, subject{dn: dn}, func(s *Set) (Change, error) {
 		var c Change
 		for _, v := range s.Values {
 			if v.Kind == secrets.TOTP && which(v) {

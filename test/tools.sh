@@ -26,6 +26,7 @@ else
 	need openssl openssl
 	need /usr/lib/python3/dist-packages/ldap python3-ldap
 	need ldapvi ldapvi
+	need chromium chromium fonts-dejavu-core
 	need ns-slapd 389-ds-base
 	need samba samba samba-ad-dc
 	need samba-tool samba-common-bin

@@ -74,12 +74,18 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 	core = noted(core, h.recording.Load(), telling)
 	server := proxy.New(core, h.log)
 	h.serving.Store(&served{server, core.Upstream})
-	if err := server.Start(); err != nil {
+	self, err := h.openPages(cfg)
+	if err == nil {
+		err = server.Start()
+	}
+	if err != nil {
+		h.discardPages(self)
 		core.Upstream.Close()
 		h.recording.Load().end()
 		return err
 	}
 	h.work(cfg, worker)
+	h.usePages(self, core)
 	h.log.Info("ready", "version", buildVersion(), "config", cfg.File)
 	if ready != nil {
 		ready(server)
@@ -101,6 +107,7 @@ func (h *house) stop(ctx context.Context, server *proxy.Server, core proxy.Core)
 	defer cancel()
 	var resting sync.WaitGroup
 	resting.Go(func() { rest(context.WithoutCancel(ctx), h.working) })
+	h.endPages()
 	err := server.Shutdown(drain)
 	resting.Wait()
 	core.Upstream.Close()
@@ -141,11 +148,18 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		h.endpoint.Discard(metrics)
 		return old
 	}
+	self, err := h.openPages(cfg)
+	if err != nil {
+		h.log.Error("configuration refused, the old one stays", "err", err)
+		h.endpoint.Discard(metrics)
+		return old
+	}
 	core, err := h.build(ctx, cfg)
 	if err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
 		h.silence(telling)
+		h.discardPages(self)
 		return old
 	}
 	worker, err := h.jobsOf(core)
@@ -153,6 +167,7 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
 		h.silence(telling)
+		h.discardPages(self)
 		core.Upstream.Close()
 		return old
 	}
@@ -161,6 +176,7 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 	if err := server.Reload(core); err != nil {
 		h.log.Error("configuration refused, the old one stays", "err", err)
 		h.endpoint.Discard(metrics)
+		h.discardPages(self)
 		h.drop(recording)
 		h.silence(telling)
 		core.Upstream.Close()
@@ -168,6 +184,7 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 	}
 	h.serving.Store(&served{server, core.Upstream})
 	h.endpoint.Use(metrics)
+	h.usePages(self, core)
 	h.setLevel(cfg.Log)
 	h.retire(ctx, old, h.keep(recording), h.use(telling), h.work(cfg, worker))
 	h.log.Info("configuration reloaded", "config", cfg.File)

@@ -42,10 +42,12 @@ var imports = map[string][]string{
 	"mail":             {"config"},
 	"jobs":             {"auth", "backend", "config", "events", "history", "mail", "manage", "secrets", "wire"},
 	"observe":          {"auth", "backend", "config", "events", "history", "jobs", "proxy"},
-	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "events", "history", "jobs", "manage", "observe", "proxy", "secrets", "wire"},
+	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "events", "history", "jobs", "mail", "manage", "observe", "portal", "proxy", "secrets", "wire"},
+	"portal":           {"auth", "backend", "config", "events", "history", "manage", "secrets", "wire"},
 	"test/bench":       {"secrets", "wire"},
 	"test/postgres":    {},
 	"test/relay":       {},
+	"test/browser":     {},
 	"test/soak":        {"secrets", "test/relay", "wire"},
 	"test/directories": {},
 }

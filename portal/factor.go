@@ -1,0 +1,178 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"appbind/auth"
+)
+
+// Wrong codes of one user, at all instances together.
+const (
+	maxTries  = 5
+	tryWindow = 5 * time.Minute
+)
+
+// How a second factor was proved.
+const (
+	methodTOTP     = "totp"
+	methodRecovery = "recovery code"
+	methodEnrol    = "enrolment code"
+)
+
+type factorData struct {
+	Confirm bool // a signed-in user proves it again
+	Next    string
+	Enroled bool // there is a factor
+	Error   string
+}
+
+func (v *visit) factorData(key string) (factorData, error) {
+	d := factorData{Confirm: v.is(stageFull), Next: local(v.r.FormValue("next"), "/passwords"), Enroled: len(v.totp()) > 0}
+	if key != "" {
+		d.Error = v.l.T(key)
+	}
+	return d, nil
+}
+
+func (v *visit) factorPage() error { return v.factorAgain(http.StatusOK, "") }
+
+func (v *visit) factorAgain(code int, key string) error {
+	d, err := v.factorData(key)
+	if err != nil {
+		return err
+	}
+	title := "factor.title"
+	if d.Confirm {
+		title = "confirm.title"
+	}
+	v.render(code, "factor", v.l.T(title), d)
+	return nil
+}
+
+// Errors of proving a factor.
+var (
+	errWrong   = errors.New("wrong code")
+	errTooMany = errors.New("too many wrong codes")
+)
+
+// factor takes a code: of an authenticator app, a recovery code, or while signing in an enrolment code.
+func (v *visit) factor() error {
+	method, err := v.prove(v.r.Context(), bareCode(v.r.PostFormValue("code")))
+	switch {
+	case errors.Is(err, errTooMany):
+		return v.factorAgain(http.StatusTooManyRequests, "factor.toomany")
+	case errors.Is(err, errWrong):
+		return v.factorAgain(http.StatusUnauthorized, "factor.wrong")
+	case err != nil:
+		return err
+	}
+	return v.passed(method)
+}
+
+// passed goes on after a factor was proved.
+func (v *visit) passed(method string) error {
+	ctx := v.r.Context()
+	v.p.audit(ctx, v.event("second factor proved", method))
+	switch {
+	case method == methodEnrol:
+		if err := v.enter(stageEnrol, method, v.user.Key, v.user.DN); err != nil {
+			return err
+		}
+		v.redirect("/factors/add")
+		return nil
+	case v.is(stageFull):
+		if err := v.p.Store.proved(ctx, v.session.id, method, v.p.Now()); err != nil {
+			return err
+		}
+	default:
+		if err := v.enter(stageFull, method, v.user.Key, v.user.DN); err != nil {
+			return err
+		}
+	}
+	if method == methodRecovery {
+		v.tell("mail.recovery.subject", "mail.recovery.text")
+	}
+	v.redirect(local(v.r.PostFormValue("next"), "/passwords"))
+	return nil
+}
+
+// prove uses up a code of the session's user. Each try is counted before the code is looked at, so that a hundred at
+// one time are not a hundred guesses; what was right is not counted. Errors: errWrong, errTooMany, others.
+func (v *visit) prove(ctx context.Context, bare string) (method string, err error) {
+	tries := "factor:" + v.user.Key
+	allowed, err := v.p.Store.try(ctx, tries, maxTries, tryWindow, v.p.Now())
+	if err != nil {
+		return "", err
+	}
+	if !allowed {
+		return "", errTooMany
+	}
+	if isTOTP(bare) {
+		method, err = v.proveTOTP(ctx, bare)
+	} else {
+		method, err = v.provePaper(ctx, bare)
+	}
+	if err == nil || errors.Is(err, auth.ErrCodeUsed) {
+		if back := v.p.Store.giveBack(ctx, tries); back != nil {
+			return "", back
+		}
+	}
+	if errors.Is(err, auth.ErrCodeUsed) {
+		err = errWrong
+	}
+	return method, err
+}
+
+// proveTOTP uses up a code of an authenticator app: in this process, where binds ask too, and in the store, for all instances.
+func (v *visit) proveTOTP(ctx context.Context, code string) (string, error) {
+	value, step, err := v.p.Verifier.SpendCode(v.user.Key, v.totp(), code)
+	switch {
+	case errors.Is(err, auth.ErrCodeThrottled):
+		return "", errTooMany
+	case errors.Is(err, auth.ErrCodeWrong):
+		return "", errWrong
+	case err != nil:
+		return "", err
+	}
+	first, err := v.p.Store.spend(ctx, digest("totp\x00"+v.user.Key+"\x00"+value.Raw, strconv.FormatInt(step, 10)), v.p.Now())
+	if err == nil && !first {
+		err = auth.ErrCodeUsed
+	}
+	return methodTOTP, err
+}
+
+// provePaper uses up a recovery code or, while signing in, an enrolment code.
+func (v *visit) provePaper(ctx context.Context, bare string) (string, error) {
+	if len(bare) != codeLength {
+		return "", errWrong
+	}
+	kinds := []string{codeRecovery}
+	if v.is(stagePassword) {
+		kinds = append(kinds, codeEnrol)
+	}
+	for _, kind := range kinds {
+		fits, err := v.p.Store.useCode(ctx, v.user.Key, kind, bare, v.p.Now())
+		switch {
+		case err != nil:
+			return "", err
+		case fits && kind == codeEnrol:
+			return methodEnrol, nil
+		case fits:
+			return methodRecovery, nil
+		}
+	}
+	return "", errWrong
+}
+
+// tell sends the user a mail about what happened to the account.
+func (v *visit) tell(subject, text string, args ...any) {
+	if v.p.Mail == nil || v.person.mail == "" {
+		return
+	}
+	body := v.l.T(text, args...) + "\n\n" + v.l.T("mail.footer", v.p.cfg.URL)
+	v.p.Mail(v.person.mail, v.l.tag, v.l.T(subject, v.p.site), body)
+}

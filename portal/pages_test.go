@@ -1,0 +1,167 @@
+package portal
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"io/fs"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"appbind/config"
+)
+
+// TestCatalogues: every message that is named exists in every language, none is left over, and the
+// placeholders are the same.
+func TestCatalogues(t *testing.T) {
+	t.Parallel()
+	catalogues := map[string]map[string]string{}
+	names, err := fs.Glob(files, "locales/*.json")
+	if err != nil || len(names) < 2 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		data, _ := files.ReadFile(name)
+		var words map[string]string
+		if err := json.Unmarshal(data, &words); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		catalogues[name] = words
+	}
+	english := catalogues["locales/en.json"]
+	verbs := regexp.MustCompile(`%[a-z]`)
+	for name, words := range catalogues {
+		for key, text := range english {
+			if text == "" || words[key] == "" || strings.Join(verbs.FindAllString(words[key], -1), "") != strings.Join(verbs.FindAllString(text, -1), "") {
+				t.Errorf("%s: %s: %q for %q", name, key, words[key], text)
+			}
+		}
+		for key := range words {
+			if english[key] == "" {
+				t.Errorf("%s: %s: is nobody's message", name, key)
+			}
+		}
+	}
+	pages, _ := fs.Glob(files, "templates/*.html")
+	for _, page := range pages {
+		data, _ := files.ReadFile(page)
+		for _, m := range regexp.MustCompile(`\.T \(?"([^"]+)"`).FindAllStringSubmatch(string(data), -1) {
+			if english[m[1]] == "" {
+				t.Errorf("%s: no message %s", page, m[1])
+			}
+		}
+	}
+}
+
+// TestNoMessageMissing: no page of the crawl's shows the name of a message.
+func TestLanguages(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.enrol("alice", hisBottle)
+	b := r.browser().enter("alice")
+	names := regexp.MustCompile(`>\s*(nav|field|passwords|new|one|factors|error|signin|factor|totp)\.[a-z]+\s*<`)
+	for _, path := range []string{"/passwords", "/passwords/new", "/passwords/7f3k", "/factors", "/factors/add", "/factors/totp", "/confirm", "/nothing"} {
+		for _, accept := range []string{"", "de-AT,de;q=0.9", "fr", "nonsense;;"} {
+			b.change = func(q *http.Request) { q.Header.Set("Accept-Language", accept) }
+			p := b.get(path)
+			want := "en"
+			if strings.HasPrefix(accept, "de") {
+				want = "de"
+			}
+			if p.header.Get("Content-Language") != want || !strings.Contains(p.body, `<html lang="`+want+`">`) || names.MatchString(p.body) {
+				t.Errorf("%s in %q: %s %q", path, accept, p.header.Get("Content-Language"), names.FindString(p.body))
+			}
+		}
+	}
+	b.change = nil
+	b.post("/language", "language", "de", "next", "/passwords").expect(t, "choose", 303, "/passwords", "")
+	b.get("/passwords").expect(t, "chosen", 200, "", "Neues App-Passwort")
+	b.post("/language", "language", "../../x", "next", "https://evil.example").expect(t, "nonsense", 303, "/", "")
+}
+
+func TestLocal(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"/a?b=c": "/a?b=c", "": "x", "a": "x", "//evil": "x", "/\\evil": "x", "https://evil": "x", "/a\r\nb": "x", "/a\tb": "x",
+	} {
+		if got := local(path, "x"); got != want {
+			t.Errorf("%q: %q", path, got)
+		}
+	}
+}
+
+// TestProfile: a configuration profile is well-formed, and carries the account and the password.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.Portal.Name = `<&"Example'>` })
+	r.enrol("alice")
+	b := r.browser().enter("alice")
+	p := b.post("/passwords", "label", "Ally's <b>phone</b> & more", "as", "profile")
+	if p.code != 201 || p.header.Get("Content-Type") != "application/x-apple-aspen-config" || p.header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("%d %v", p.code, p.header)
+	}
+	texts, last := map[string]string{}, ""
+	d := xml.NewDecoder(strings.NewReader(p.body))
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok || start.Name.Local != "key" && start.Name.Local != "string" && start.Name.Local != "integer" {
+			continue
+		}
+		var text string
+		if err := d.DecodeElement(&text, &start); err != nil {
+			t.Fatal(err)
+		}
+		if start.Name.Local == "key" {
+			last = text
+		} else {
+			texts[last] = text
+		}
+	}
+	for key, want := range map[string]string{
+		"EmailAddress": "alice@example.org", "IncomingMailServerUsername": "alice@example.org", "IncomingMailServerHostName": "mail.example.org",
+		"IncomingMailServerPortNumber": "993", "OutgoingMailServerPortNumber": "587", "PayloadOrganization": `<&"Example'>`,
+	} {
+		if texts[key] != want {
+			t.Errorf("%s: %q", key, texts[key])
+		}
+	}
+	if _, err := r.Manager.Find(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	u, _ := r.Manager.Find(t.Context(), "alice")
+	if v := u.Set.Values[len(u.Set.Values)-1]; !v.Verify([]byte(texts["IncomingPassword"])) {
+		t.Error("the profile's password is not the stored one")
+	}
+	if strings.Contains(b.get("/passwords").body, "<b>phone") {
+		t.Error("a label is not escaped")
+	}
+	r.cfg.SMTP = ""
+	if strings.Contains(b.get("/passwords/new").body, `value="profile"`) {
+		t.Error("a profile without a server is offered")
+	}
+}
+
+// TestAssets: they may be kept for ever, and nothing else may.
+func TestAssets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.browser()
+	page := b.get("/sign-in").body
+	for _, path := range regexp.MustCompile(`/assets/[^"]+`).FindAllString(page, -1) {
+		p := b.get(path)
+		if p.code != 200 || !strings.Contains(p.header.Get("Cache-Control"), "immutable") || len(p.body) == 0 || len(p.body) > 20<<10 {
+			t.Errorf("%s: %d %v", path, p.code, p.header)
+		}
+	}
+	b.get("/assets/style.css").expect(t, "without its mark", 404, "", "")
+	b.get("/robots.txt").expect(t, "robots", 200, "", "Disallow: /")
+}

@@ -1,0 +1,215 @@
+// Package browser starts a private headless Chromium for tests. What a page complains of, and every
+// request that it makes, is recorded, so that a test can demand that there is nothing of the
+// kind. Chromium runs with a profile of its own, which is removed, resolves no name but localhost, and ends with the test.
+package browser
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// Browser is one Chromium.
+type Browser struct {
+	ctx    context.Context
+	cancel []context.CancelFunc
+	dir    string
+}
+
+// flags keep Chromium from asking anybody anything.
+var flags = []chromedp.ExecAllocatorOption{
+	chromedp.Flag("headless", true), chromedp.Flag("no-sandbox", true), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
+	chromedp.Flag("no-first-run", true), chromedp.Flag("no-default-browser-check", true), chromedp.Flag("disable-background-networking", true),
+	chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+	chromedp.Flag("disable-extensions", true), chromedp.Flag("disable-default-apps", true), chromedp.Flag("disable-domain-reliability", true),
+	chromedp.Flag("password-store", "basic"),
+	chromedp.Flag("disable-features", "OptimizationHints,AutofillServerCommunication,NetworkTimeServiceQuerying,Translate,MediaRouter"),
+	chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]"),
+	chromedp.WindowSize(1280, 900), chromedp.WSURLReadTimeout(time.Minute),
+}
+
+// Start starts the program with a new profile below dir.
+func Start(program, dir string) (*Browser, error) {
+	profile, err := os.MkdirTemp(dir, "chromium-")
+	if err != nil {
+		return nil, err
+	}
+	options := append([]chromedp.ExecAllocatorOption{chromedp.ExecPath(program), chromedp.UserDataDir(filepath.Join(profile, "profile")),
+		chromedp.Env("HOME="+profile, "XDG_CONFIG_HOME="+profile, "XDG_CACHE_HOME="+profile, "TMPDIR="+profile)}, flags...)
+	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	b := &Browser{ctx: ctx, cancel: []context.CancelFunc{closeTab, end}, dir: profile}
+	if err := chromedp.Do(ctx); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("chromium does not start: %w", err)
+	}
+	return b, nil
+}
+
+// Close ends the program and removes its profile.
+func (b *Browser) Close() {
+	_ = chromedp.Cancel(b.ctx) // it is ended below, whatever it says
+	for _, cancel := range b.cancel {
+		cancel()
+	}
+	_ = os.RemoveAll(b.dir)
+}
+
+// Tab is one page with cookies of its own.
+type Tab struct {
+	ctx context.Context
+
+	mu       sync.Mutex // guards the fields below
+	wrong    []string   // exceptions, errors on the console, breaches of the page's policy
+	requests []string
+}
+
+// Tab opens one; close ends it. timeout bounds all that is done with it.
+func (b *Browser) Tab(timeout time.Duration) (t *Tab, closeTab func(), err error) {
+	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
+	if err := chromedp.Do(ctx); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	t = &Tab{}
+	if err := chromedp.Listen(ctx, t.event); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	bounded, stop := context.WithTimeout(ctx, timeout)
+	t.ctx = bounded
+	return t, func() { stop(); cancel() }, nil
+}
+
+func (t *Tab) event(ev any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch e := ev.(type) {
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == "error" || e.Type == "warning" {
+			t.wrong = append(t.wrong, fmt.Sprintf("console: %v", e.Args))
+		}
+	case *runtime.EventExceptionThrown:
+		t.wrong = append(t.wrong, "exception: "+e.ExceptionDetails.Text)
+	case *log.EventEntryAdded:
+		// The answers 401 and so on, which pages are meant to give, are of the source "network".
+		if e.Entry.Source != "network" {
+			t.wrong = append(t.wrong, fmt.Sprintf("%s: %s", e.Entry.Source, e.Entry.Text))
+		}
+	case *network.EventRequestWillBeSent:
+		t.requests = append(t.requests, e.Request.URL)
+	}
+}
+
+// Wrong is what the pages of the tab complained of, and requests to other machines.
+func (t *Tab) Wrong() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := append([]string(nil), t.wrong...)
+	for _, r := range t.requests {
+		u, err := url.Parse(r)
+		if err != nil || u.Scheme != "data" && u.Scheme != "about" && u.Hostname() != "localhost" && u.Hostname() != "127.0.0.1" {
+			list = append(list, "request: "+r)
+		}
+	}
+	return list
+}
+
+// Open goes to an address.
+func (t *Tab) Open(address string) error { return chromedp.Do(t.ctx, chromedp.Navigate(address)) }
+
+// Type writes into the field with an ID, as keys.
+func (t *Tab) Type(id, text string) error {
+	return chromedp.Do(t.ctx, chromedp.SendKeys(chromedp.ID(id), text))
+}
+
+// Send clicks what a CSS selector finds and waits for the page that follows.
+func (t *Tab) Send(selector string) error {
+	_, err := chromedp.RunResponse(t.ctx, chromedp.Click(chromedp.CSS(selector)))
+	return err
+}
+
+// Click clicks what a CSS selector finds.
+func (t *Tab) Click(selector string) error {
+	return chromedp.Do(t.ctx, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// Text is the text of the page, or of the element that a CSS selector finds, hidden or not.
+func (t *Tab) Text(selector string) (string, error) {
+	quoted, err := json.Marshal(selector)
+	if err != nil {
+		return "", err
+	}
+	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("document.querySelector("+string(quoted)+")?.textContent ?? ''"))
+}
+
+// Path is where the tab is.
+func (t *Tab) Path() (string, error) {
+	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("location.pathname"))
+}
+
+// Cookies is what a script of the page sees of cookies.
+func (t *Tab) Cookies() (string, error) {
+	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("document.cookie"))
+}
+
+// Phone makes the tab a phone's, and Desk a screen's.
+func (t *Tab) Phone() error {
+	return chromedp.Do(t.ctx, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulateScale(2)))
+}
+
+// Desk is the reverse of Phone.
+func (t *Tab) Desk() error { return chromedp.Do(t.ctx, chromedp.EmulateViewport(1280, 900)) }
+
+// Dark says whether the user wants dark pages.
+func (t *Tab) Dark(dark bool) error {
+	value := "light"
+	if dark {
+		value = "dark"
+	}
+	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}
+	_, err := chromedp.Call(t.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
+	return err
+}
+
+// Picture writes the whole page as a PNG file.
+func (t *Tab) Picture(file string) error {
+	png, err := chromedp.Run(t.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, png, 0o644)
+}
+
+// Wide reports whether the page is wider than the window, so that a reader must scroll sideways.
+func (t *Tab) Wide() (bool, error) {
+	return chromedp.Run(t.ctx, chromedp.Evaluate[bool]("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+}
+
+// Axe runs the accessibility checker of a file (npm's axe-core) on the page and is what it found.
+func (t *Tab) Axe(file string) ([]string, error) {
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	const run = `;axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']}})
+.then(r => JSON.stringify(r.violations.map(v => v.id + ': ' + v.help + ': ' + v.nodes.map(n => n.html).slice(0, 3).join(' | '))))`
+	text, err := chromedp.Run(t.ctx, chromedp.Evaluate[string](string(source)+run, chromedp.EvalAwaitPromise))
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	return list, json.Unmarshal([]byte(strings.TrimSpace(text)), &list)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -214,8 +215,14 @@ func TestFindInOutage(t *testing.T) {
 		t.Error("outage mode while a server answers")
 	}
 	until(t, "current again", 10*time.Second, func() bool { return heldCopy(u, eve) == "$app$y$h " })
+	if i := u.Stats().Replica; i.Outage || !i.Current {
+		t.Errorf("%+v", i)
+	}
 	outage(t, u, r)
 	ahead.Store(int64(time.Hour))
+	if i := u.Stats().Replica; i.Outage || i.Age < time.Hour {
+		t.Errorf("beyond max_stale: %+v", i)
+	}
 	if e, err := u.Find(ctx, eve); err == nil || u.Outage(ctx) {
 		t.Errorf("beyond max_stale: %+v", e)
 	}
@@ -353,5 +360,35 @@ func TestNamesInOutage(t *testing.T) {
 	tb.odd = true
 	if tb.findLast("c", false, true) != nil || tb.findLast("uid=c,"+people, true, true) == nil {
 		t.Error("a name was found though not all names are known")
+	}
+}
+
+// TestOutageLog: the log says how old the copy is, and when it is too old to decide.
+func TestOutageLog(t *testing.T) {
+	t.Parallel()
+	cfg := slapdConfig(config.URL{Scheme: "ldap", Address: "127.0.0.1:1", Host: "127.0.0.1"})
+	cfg.AppPasswords.Lookup, cfg.AppPasswords.MaxStale = "replica", config.Duration(time.Hour)
+	u, log := unstarted(t, cfg), &logBuffer{}
+	u.log = log.logger()
+	tb := endedTable(entryOf("a", "1"))
+	u.replica.last.Store(tb)
+	u.healthMu.Lock()
+	u.servers[0].health = down
+	u.choose()
+	u.healthMu.Unlock()
+	for _, c := range []struct {
+		age  time.Duration
+		want string
+	}{
+		{time.Minute, "level=WARN msg=\"no server answers, app passwords are decided from the copy in memory\" users=1 age=1m0s max_stale=1h0m0s lasted=0s\n"},
+		{2 * time.Minute, ""},
+		{time.Minute + outageLogPause, "users=1 age=6m0s max_stale=1h0m0s lasted=5m0s\n"},
+		{time.Hour, "level=ERROR msg=\"still no server answers, and the copy in memory is too old to decide: binds are answered 52\" users=1 age=1h0m0s"},
+	} {
+		before := len(log.String())
+		u.outage.watch(u, tb.proven.Add(c.age))
+		if got := log.String()[before:]; !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%v old: %q, want %q", c.age, got, c.want)
+		}
 	}
 }

@@ -272,7 +272,7 @@ func TestSnapshotChanges(t *testing.T) {
 	t.Parallel()
 	m, file := newMachine(), filepath.Join(t.TempDir(), "s")
 	u := m.process(t, file)
-	tb := u.hold(t, "a", "b", "c", "d", "e")
+	tb := u.hold(t, "a", "b", "c", "d", "e", "f")
 	u.saveSnapshot(false)
 	m.pass(time.Second)
 	u.saveSnapshot(false) // nothing has changed
@@ -284,6 +284,9 @@ func TestSnapshotChanges(t *testing.T) {
 	two := u.person(t, tb, "new")
 	two.names = append(two.names, "c@example.org") // c's name is nobody's now
 	tb.put("id-new", two, people)
+	heir := u.person(t, tb, "heir")
+	heir.entry.DN = "uid=f," + people // f's DN is another's now
+	tb.put("id-heir", heir, people)
 	tb.prove(m.wall)
 	m.pass(time.Second)
 	u.saveSnapshot(false)
@@ -293,6 +296,7 @@ func TestSnapshotChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"a": "none of 2", "b": "none of 2", "c": "none of 2", "c@example.org": "none of 2", "new": "none of 2",
+		"f": "none of 2", "uid=f," + people: "none of 2",
 		"d": "$app$1$d $app$2$d of 2", "e": "$app$1$e $app$2$e of 2"} {
 		if v := values(got, name); v != want {
 			t.Errorf("%s: %q, want %q", name, v, want)
@@ -312,7 +316,7 @@ func TestSnapshotChanges(t *testing.T) {
 	// A minute later the users are written anew: nobody is missing any more.
 	m.pass(usersPause)
 	u.saveSnapshot(false)
-	if got, err = m.read(t, file); err != nil || values(got, "a") != "$app$2$a of 5" || values(got, "c@example.org") != "none of 5" {
+	if got, err = m.read(t, file); err != nil || values(got, "a") != "$app$2$a of 7" || values(got, "c@example.org") != "none of 7" {
 		t.Errorf("a %s, c %s, %v", values(got, "a"), values(got, "c@example.org"), err)
 	}
 }

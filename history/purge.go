@@ -49,3 +49,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, retention time.Duratio
 	}
 	return total, nil
 }
+
+// Old is how many uses and failures Purge would delete.
+func (s *Store) Old(ctx context.Context, now time.Time, retention time.Duration) (n int64, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM history_uses WHERE last_at < $1", now.Add(-retention).UnixMilli()).Scan(&n)
+	return n, err
+}

@@ -332,6 +332,9 @@ func TestPurge(t *testing.T) {
 		if err := s.Revoked(t.Context(), Change{Time: now.Add(-91 * day), Entry: "revoked", DN: "revoked", Label: "revoked"}); err != nil {
 			t.Fatal(err)
 		}
+		if n, err := s.Old(t.Context(), now, 90*day); err != nil || n != 4 {
+			t.Errorf("%d are old, %v", n, err)
+		}
 		for range 2 { // the second finds nothing to do
 			if _, err := s.Purge(t.Context(), now, 90*day); err != nil {
 				t.Fatal(err)

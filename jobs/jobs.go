@@ -134,6 +134,7 @@ type store interface {
 // sender hands mail over; a mail.Server.
 type sender interface {
 	Send(ctx context.Context, m *mail.Message) error
+	Try(ctx context.Context) error
 }
 
 var (

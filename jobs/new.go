@@ -89,3 +89,11 @@ func (r *Runner) Sample(ctx context.Context, to, preferredLanguage string) error
 	}
 	return err
 }
+
+// TryMail connects to the mail server and logs in, and sends nothing.
+func (r *Runner) TryMail(ctx context.Context) error {
+	if r.mail == nil {
+		return ErrNoServer
+	}
+	return r.mail.Try(ctx)
+}

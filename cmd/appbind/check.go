@@ -76,6 +76,7 @@ func (o *checkOptions) run(ctx context.Context, s streams) error {
 	c.ok("configuration", "%s", o.file)
 	c.history(ctx)
 	c.audit()
+	c.mail(ctx)
 	c.servers(ctx)
 	if !c.failed {
 		c.directory(ctx, o.user, string(password))

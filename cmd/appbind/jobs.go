@@ -21,22 +21,25 @@ func (h *house) jobsOf(core proxy.Core) (*jobs.Runner, error) {
 	m := manage.New(core.Config, core.Upstream, false, time.Now)
 	o := jobs.Options{Upstream: core.Upstream, Manager: m, Counts: &h.jobCounts, Now: time.Now, Log: h.log}
 	if told(core.Config) {
-		o.Events = done{h.noticed}
+		o.Events = done{h.noticed, byJob}
 	}
 	return jobs.New(core.Config, o)
 }
 
 // done tells the journal what the jobs do.
-type done struct{ emit func(events.Event) }
+type done struct {
+	emit func(events.Event)
+	by   events.Actor // who does it
+}
 
 var _ jobs.Events = done{}
 
-// byJob is who does it.
+// byJob is serve.
 var byJob = events.Actor{Name: "appbind", Via: "job"}
 
 // Expired tells of an app password that was removed.
 func (d done) Expired(at time.Time, u *manage.User, v *secrets.Value) {
-	d.emit(eventOf(events.Expired, at, u, v).By(byJob))
+	d.emit(eventOf(events.Expired, at, u, v).By(d.by))
 }
 
 // Expiring tells of one that expires soon.
@@ -46,7 +49,7 @@ func (d done) Expiring(at time.Time, u *manage.User, v *secrets.Value) {
 
 // Purged tells of old history.
 func (d done) Purged(at time.Time, rows int64) {
-	d.emit(events.Event{Time: at, Kind: events.Purged, Count: rows}.By(byJob))
+	d.emit(events.Event{Time: at, Kind: events.Purged, Count: rows}.By(d.by))
 }
 
 // eventOf is an event about an app password of a user.

@@ -84,7 +84,7 @@ other operations through to the directory.`,
 		return &usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
 	})
 	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), passwordsCommand(s), historyCommand(s), reportCommand(s), portalCommand(s),
-		versionCommand(s))
+		purgeJobsCommand(s), notifyCommand(s), versionCommand(s))
 	for _, c := range root.Commands() {
 		if !c.HasSubCommands() {
 			c.Args = usageArgs(c.Args)

@@ -111,7 +111,7 @@ func loads(t *testing.T, text string) error {
 
 var (
 	continued = regexp.MustCompile(`\\\n\s*`)
-	called    = regexp.MustCompile(`appbind (serve|check|explain|hash|demo|version|completion|history|report|passwords [a-z]+)\b([^|\n]*)`)
+	called    = regexp.MustCompile(`appbind (serve|check|explain|hash|demo|version|completion|history|report|purge|notify|passwords [a-z]+)\b([^|\n]*)`)
 	option    = regexp.MustCompile(`(?:^|\s)(--?[a-z][a-z-]*)`)
 )
 

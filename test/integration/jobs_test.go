@@ -138,8 +138,20 @@ mail: {server: '127.0.0.1:%d', tls: starttls, ca: %s, username: bob, password_fi
 		t.Errorf("the last success: %v", at)
 	}
 
+	// By hand, while they run.
+	hand := must(t, "", binary, "notify", "-c", two.file, "--sample", "alice@example.org", "--language", "de") +
+		must(t, "", binary, "notify", "-c", two.file, "--dry-run") + must(t, "", binary, "purge", "-c", two.file, "--dry-run", "--json") + must(t, "", binary, "check", "-c", two.file)
+	for _, want := range []string{"a sample was sent to alice@example.org", "were not told: 0 app passwords", `"passwords":[]`, fmt.Sprintf("ok    mail               127.0.0.1:%d (starttls)", p.SMTP)} {
+		if !strings.Contains(hand, want) {
+			t.Errorf("%q is missing in\n%s", want, hand)
+		}
+	}
+	if sample := delivered("alice", 3); !strings.Contains(strings.Join(sample, "\n"), "laptop") {
+		t.Errorf("%s", sample)
+	}
+
 	// What the jobs said, wrote and sent holds nothing of a password.
-	said := one.output() + two.output() + three.output() + body + fmt.Sprint(list) + strings.Join(append(d.mailbox(t, "alice"), d.mailbox(t, "bob")...), "\n")
+	said := hand + one.output() + two.output() + three.output() + body + fmt.Sprint(list) + strings.Join(append(d.mailbox(t, "alice"), d.mailbox(t, "bob")...), "\n")
 	uses, err := historyOf(t, two).Uses(context.Background(), history.Filter{})
 	if err != nil {
 		t.Fatal(err)

@@ -134,6 +134,32 @@ func TestUnreadableGroupDelaysOnce(t *testing.T) {
 	}
 }
 
+// TestVirtualCostsOthersNoAllocation: a mail server's searches, also where there are managers and its base is not that of users.
+func TestVirtualCostsOthersNoAllocation(t *testing.T) {
+	for _, managers := range []map[string]bool{{}, {"dc=org": true}} {
+		st := &state{virtual: true, managers: managers, roster: &roster{known: map[string]membership{}}}
+		st.Config = config.Default()
+		st.Config.Users.Bases = []string{"dc=example,dc=org"}
+		st.roster.note(serviceDN, membership{false, time.Now().Add(time.Hour)})
+		srv := &Server{}
+		srv.state.Store(st)
+		c := &conn{srv: srv, sess: session{kind: passed, dn: serviceDN}}
+		q := &request{}
+		s := &wire.SearchRequest{Base: []byte("ou=people,dc=example,dc=org"), Scope: wire.ScopeWhole, Filter: present("uid")}
+		n := testing.AllocsPerRun(1000, func() {
+			if !c.maySeeVirtual() {
+				return
+			}
+			if handled, _, _ := c.virtualSearch(wire.Message{}, q, s); handled || q.tail != nil || c.showsDefinitions(s) {
+				t.Error("something is shown")
+			}
+		})
+		if n > 0 {
+			t.Errorf("with %d managers: %v allocations", len(managers), n)
+		}
+	}
+}
+
 // TestRosterIsBounded: strangers cannot fill the memory.
 func TestRosterIsBounded(t *testing.T) {
 	t.Parallel()

@@ -239,11 +239,19 @@ func TestSessions(t *testing.T) {
 	c.post("/sign-out-everywhere").expect(t, "everywhere", 303, "/sign-in?done=signedout", "")
 	b.get("/passwords").expect(t, "the other one", 303, "/sign-in", "")
 
+	for what, entry := range map[string][]string{
+		"disabled":      {"objectClass", "person", "uid", "alice", "entryUUID", "00000000-0000-0000-0000-00000000000a"},
+		"another entry": {"objectClass", "inetOrgPerson", "uid", "alice", "entryUUID", "00000000-0000-0000-0000-00000000000f"},
+	} {
+		b = r.browser().enter("alice")
+		r.dir.Add(aliceDN, mainWord+"-alice", entry...)
+		b.get("/passwords").expect(t, what, 303, "/sign-in", "")
+		r.enrol("alice")
+		b.get("/passwords").expect(t, what+": its session is gone", 303, "/sign-in", "")
+	}
 	b = r.browser().enter("alice")
-	r.dir.Add(aliceDN, mainWord+"-alice", "objectClass", "person", "uid", "alice") // no user any more
-	b.get("/passwords").expect(t, "disabled", 303, "/sign-in", "")
-	r.enrol("alice")
-	b.get("/passwords").expect(t, "its session is gone", 303, "/sign-in", "")
+	r.dir.Remove(aliceDN)
+	b.get("/passwords").expect(t, "deleted", 303, "/sign-in", "")
 	if err := r.Purge(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -228,7 +228,7 @@ func TestHistoryNone(t *testing.T) {
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, "", historyConfig+"history: {store: none}\n"))
 	expectBind(t, a.uri(), userDN("bob"), "bob-main", 0)
-	if _, body := httpGet(a.endpoint() + "/metrics"); strings.Contains(body, "\nappbind_history") {
+	if _, body := httpGet(a.endpoint() + "/metrics"); strings.Contains(body, "\nappbind_history_up") {
 		t.Error("a history that is not kept has figures")
 	}
 	a.stop(syscall.SIGTERM)

@@ -259,6 +259,13 @@ state_dir: .
 	}
 	expectBind(t, a.uri(), userDN("alice"), password, 49)
 	canaryFree(t, a.output(), password)
+	// ldapmodify demands that the user has the class, which ldappasswd adds.
+	if r := managed("", "ldappasswd", "appPasswordLabel=first,"+userDN("dave")); r.code != 0 {
+		t.Fatalf("code %d %s%s", r.code, r.out, r.err)
+	}
+	if r := managed(changeOf("dave", "delete", "appPassword", "$app$first"), "ldapmodify"); r.code != 0 {
+		t.Fatalf("code %d %s", r.code, r.err)
+	}
 	// Many at one time, through two instances.
 	b := startAppbind(t, yaml)
 	model := writeEntries(t, []throughAppbind{{uri: a.uri(), dn: directories.Manager, pw: directories.ServicePW}, {uri: b.uri(), dn: directories.Manager, pw: directories.ServicePW}},

@@ -42,7 +42,6 @@ func (t *table) block(list []block) {
 	defer t.mu.Unlock()
 	for _, b := range list {
 		t.drop(b.id)
-		t.note(b.id) // known to have changed, also if it was not there
 		for _, r := range slices.Clone(t.byDN[b.dn]) {
 			t.drop(r.id)
 		}

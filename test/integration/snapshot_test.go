@@ -34,6 +34,14 @@ func TestSnapshot(t *testing.T) {
 	listener := fmt.Sprintf("  - url: ldap://127.0.0.1:%d\n", freePort(t))
 	a := startAppbind(t, baseConfig(s, listener, "app_passwords: {lookup: replica, snapshot: true}\n"))
 	file := filepath.Join(filepath.Dir(a.file), "replica.snapshot")
+	other := shortDir(t) + "/appbind.yaml"
+	write(t, other, baseConfig(s, listener, "app_passwords: {lookup: replica, snapshot: true}\n"))
+	if out := must(t, "", binary, "check", "-c", other); !strings.Contains(out, "holds") {
+		t.Errorf("check has no replica: %s", out)
+	}
+	if list, err := filepath.Glob(filepath.Dir(other) + "/replica*"); err != nil || len(list) > 0 {
+		t.Errorf("check leaves %v, %v", list, err)
+	}
 	marked := func(text string) func() bool {
 		return func() bool {
 			content, err := os.ReadFile(file + ".mark")

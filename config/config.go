@@ -287,7 +287,7 @@ type Mail struct {
 	PasswordFile string `yaml:"password_file" is:"passwordfile"`
 	// From is the sender: an address, or "Name <address>".
 	From string `yaml:"from" is:"address"`
-	// Link is the address of the page where users make new app passwords, https://..., for the text of the mail; empty: none.
+	// Link is the address of the page where users make new app passwords, https://..., for the text of the mail; empty: portal.url, or none.
 	Link string `yaml:"link" is:"weburl"`
 	// Language is that of users whose entry has no preferredLanguage that there are texts in: en (default), de, or one of templates.
 	Language string `yaml:"language" is:"language"`

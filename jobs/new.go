@@ -30,7 +30,7 @@ func New(cfg *config.Config, o Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := texts.Check(kindExpiring, sample(cfg.Mail.Link, o.Now())); err != nil {
+	if err := texts.Check(kindExpiring, sample(linkOf(cfg), o.Now())); err != nil {
 		return nil, err
 	}
 	server, err := mail.New(&cfg.Mail, o.Now)
@@ -45,7 +45,7 @@ func New(cfg *config.Config, o Options) (*Runner, error) {
 		removeAfter:  time.Duration(j.RemoveAfter),
 		notifyBefore: time.Duration(j.NotifyBefore),
 		retention:    time.Duration(cfg.History.Retention),
-		link:         cfg.Mail.Link,
+		link:         linkOf(cfg),
 		open:         opener(cfg),
 		dir:          &site{m: o.Manager, up: o.Upstream, mail: cfg.Mail.Attribute},
 		texts:        texts,
@@ -58,6 +58,14 @@ func New(cfg *config.Config, o Options) (*Runner, error) {
 		opt.mail = server
 	}
 	return newRunner(opt), nil
+}
+
+// linkOf is the page that mails point to; "": there is none.
+func linkOf(cfg *config.Config) string {
+	if cfg.Mail.Link != "" {
+		return cfg.Mail.Link
+	}
+	return cfg.Portal.URL
 }
 
 // opener opens the history of a configuration; nil where it keeps none.

@@ -145,6 +145,8 @@ func inScope(scope int, base wire.DN, dn string) bool {
 		return len(entry) == len(base)
 	case scope == wire.ScopeOne:
 		return len(entry) == len(base)+1
+	case scope == wire.ScopeChildren:
+		return len(entry) > len(base)
 	}
 	return true
 }

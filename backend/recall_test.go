@@ -117,7 +117,7 @@ func TestRecallAsSlapd(t *testing.T) {
 			t.Fatal(text, err)
 		}
 		s := &wire.SearchRequest{Base: []byte(pick([]string{people, people, "OU=People,dc=example, dc=org", "ou=a," + people, "uid=eve," + people})),
-			Scope: pick2(rng, wire.ScopeWhole, wire.ScopeWhole, wire.ScopeOne, wire.ScopeBase), Filter: f, TypesOnly: i%20 == 0,
+			Scope: pick2(rng, wire.ScopeWhole, wire.ScopeChildren, wire.ScopeOne, wire.ScopeBase), Filter: f, TypesOnly: i%20 == 0,
 			Attributes: wire.AppendStrings(nil, [][]string{{"uid"}, {"cn", "mail"}, {"1.1"}, {"sn", "objectClass"}}[i%4]...)}
 		var bodies [][]byte
 		res, err := u.ServiceSearch(t.Context(), s, nil, func(e wire.SearchEntry, _ []byte) error {

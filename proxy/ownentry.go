@@ -161,13 +161,15 @@ func ownEntryInScope(s wire.SearchRequest, dn string) (bool, *refusal) {
 	own, err := wire.ParseDN(dn)
 	if err != nil || len(own) == 0 {
 		// A name that the upstream wrote and we cannot read: byte for byte, or not at all.
-		return string(s.Base) == dn && s.Scope != wire.ScopeOne, nil
+		return string(s.Base) == dn && (s.Scope == wire.ScopeBase || s.Scope == wire.ScopeWhole), nil
 	}
 	switch s.Scope {
 	case wire.ScopeBase:
 		return len(own) == len(base) && own.HasSuffix(base), nil
 	case wire.ScopeOne:
 		return len(own) == len(base)+1 && own.HasSuffix(base), nil
+	case wire.ScopeChildren:
+		return len(own) > len(base) && own.HasSuffix(base), nil
 	}
 	return own.HasSuffix(base), nil
 }

@@ -132,7 +132,7 @@ func (v *virtualView) gather(ctx context.Context, concern virtual.Concern) (foun
 	if err != nil {
 		return false, nil // the directory says so
 	}
-	whole := concern == virtual.Named && v.search.Scope == wire.ScopeWhole
+	whole := concern == virtual.Named && (v.search.Scope == wire.ScopeWhole || v.search.Scope == wire.ScopeChildren)
 	own := v.c.ownDN()
 	self := own != nil && own.HasSuffix(parsed) // the client's own entry stands there, or below
 	switch {
@@ -205,7 +205,7 @@ func (v *virtualView) gatherOne(ctx context.Context, base string) (found bool, e
 	for _, e := range virtual.List(u.DN, u.Set) {
 		if e.Is(handle) {
 			v.exists = true
-			if v.search.Scope != wire.ScopeOne {
+			if v.search.Scope == wire.ScopeBase || v.search.Scope == wire.ScopeWhole {
 				v.addEntry(u, e)
 			}
 		}

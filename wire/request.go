@@ -1,10 +1,12 @@
 package wire
 
-// Scopes of a search (RFC 4511 4.5.1.2).
+// Scopes of a search (RFC 4511 4.5.1.2), and that of draft-sermersheim-ldap-subordinate-scope, which
+// OpenLDAP has: all below the base, without it.
 const (
-	ScopeBase  = 0
-	ScopeOne   = 1
-	ScopeWhole = 2
+	ScopeBase     = 0
+	ScopeOne      = 1
+	ScopeWhole    = 2
+	ScopeChildren = 3
 )
 
 // BindRequest is RFC 4511 4.2.
@@ -107,7 +109,7 @@ func DecodeSearch(body []byte) (SearchRequest, error) {
 		return s, err
 	}
 	s.Base = base
-	scope, rest, err := enumerated(rest, ScopeWhole)
+	scope, rest, err := enumerated(rest, ScopeChildren)
 	if err != nil {
 		return s, err
 	}

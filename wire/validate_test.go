@@ -65,7 +65,8 @@ func TestValidateRequest(t *testing.T) {
 
 		{name: "search", op: OpSearchRequest, body: "04 00 0a 01 02 0a 01 03 02 01 00 02 04 7f ff ff ff 01 01 ff 87 01 61 30 03 04 01 61"},
 		{name: "search, empty selector", op: OpSearchRequest, body: "04 00 0a 01 00 0a 01 00 02 01 00 02 01 00 01 01 00 87 01 61 30 02 04 00"},
-		{name: "search, scope 3", op: OpSearchRequest, body: "04 00 0a 01 03 0a 01 00 02 01 00 02 01 00 01 01 00 87 01 61 30 00", bad: true},
+		{name: "search, subordinates", op: OpSearchRequest, body: "04 00 0a 01 03 0a 01 00 02 01 00 02 01 00 01 01 00 87 01 61 30 00"},
+		{name: "search, scope 4", op: OpSearchRequest, body: "04 00 0a 01 04 0a 01 00 02 01 00 02 01 00 01 01 00 87 01 61 30 00", bad: true},
 		{name: "search, deref 4", op: OpSearchRequest, body: "04 00 0a 01 00 0a 01 04 02 01 00 02 01 00 01 01 00 87 01 61 30 00", bad: true},
 		{name: "search, size -1", op: OpSearchRequest, body: "04 00 0a 01 00 0a 01 00 02 01 ff 02 01 00 01 01 00 87 01 61 30 00", bad: true},
 		{name: "search, time 2^31", op: OpSearchRequest, body: "04 00 0a 01 00 0a 01 00 02 01 00 02 05 00 80 00 00 00 01 01 00 87 01 61 30 00", bad: true},

@@ -226,7 +226,7 @@ func (d *Directory) within(base *entry, scope int) []*entry {
 	var list []*entry
 	for _, e := range d.entries {
 		deeper := len(e.parsed) - len(base.parsed)
-		if !e.parsed.HasSuffix(base.parsed) || scope == wire.ScopeOne && deeper != 1 {
+		if !e.parsed.HasSuffix(base.parsed) || scope == wire.ScopeOne && deeper != 1 || scope == wire.ScopeChildren && deeper == 0 {
 			continue
 		}
 		list = append(list, e)

@@ -37,6 +37,7 @@ func TestSearchEqual(t *testing.T) {
 		{"-b", "ou=none," + suffix},
 		{"-b", suffix, "-z", "2"},
 		{"-b", suffix, "-s", "one"},
+		{"-b", people, "-s", "children"},
 		{"-b", "cn=Subschema", "-s", "base", "+"},
 	} {
 		name := strings.Join(args, " ")

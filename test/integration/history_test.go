@@ -79,6 +79,9 @@ func TestHistory(t *testing.T) {
 	from := func(uid, context string) string { return userDN(uid) + "," + context + ",cn=appbind" }
 	const wrong = "canary-wrong-81f2"
 	expectBind(t, a.uri(), from("alice", "svc=submission,rip=192.0.2.1"), phone.Password, 0)
+	for _, service := range []string{"pop3", "managesieve", "dav"} {
+		expectBind(t, a.uri(), from("alice", "svc="+service), phone.Password, 0)
+	}
 	for range 3 {
 		expectBind(t, a.uri(), userDN("alice"), phone.Password, 0)
 	}
@@ -87,7 +90,7 @@ func TestHistory(t *testing.T) {
 	expectBind(t, a.uri(), userDN("bob"), wrong, 49)
 	expectBind(t, a.uri(), userDN("nobody"), wrong, 49)
 	expectBind(t, a.uri(), mailDN, mailPW, 0)
-	written(t, a, 7)
+	written(t, a, 10)
 	a.stop(syscall.SIGKILL) // what is written survives
 	yaml = replaceOnce(t, yaml, "state_dir: .", "state_dir: "+filepath.Dir(a.file))
 	a = startAppbind(t, yaml)
@@ -102,7 +105,10 @@ func TestHistory(t *testing.T) {
 	want := []string{
 		`uid=alice app old phone imap 2001:db8::7 ""`,
 		`uid=alice app old phone imap 2001:db8::7 "no such app password"`,
+		`uid=alice app phone dav - ""`,
 		`uid=alice app phone imap - ""`,
+		`uid=alice app phone pop3 - ""`,
+		`uid=alice app phone sieve - ""`,
 		`uid=alice app phone smtp 192.0.2.1 ""`,
 		`uid=bob main  imap - ""`,
 		`uid=bob main  imap - "refused by the upstream"`,

@@ -68,6 +68,9 @@ func TestBinds(t *testing.T) {
 	if code, dn := whoami(t, plain, userDN("alice"), phone.Password); code != 0 || dn != "dn:"+userDN("alice") {
 		t.Errorf("who am I after an app password: %d %q", code, dn)
 	}
+	eventually(t, "the log names the app password that fitted", func() bool {
+		return strings.Contains(a.output(), "label=tablet id="+tablet.ID+" ") && strings.Contains(a.output(), "label=phone id="+phone.ID+" ")
+	})
 	canaryFree(t, a.output(), phone.Password, tablet.Password, revoked.Password, "alice-main", "alice-wrong", phone.Value)
 }
 

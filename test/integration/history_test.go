@@ -65,6 +65,23 @@ func written(t testing.TB, a *appbind, n float64) {
 	})
 }
 
+// ageUses makes all that an appbind's history has of uses older by d.
+func ageUses(t testing.TB, a *appbind, d time.Duration) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+stateDir(t, a)+"/history.db?_pragma=busy_timeout(20000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	r, err := db.Exec("UPDATE history_uses SET first_at = first_at - $1, last_at = last_at - $1", d.Milliseconds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.RowsAffected(); err != nil || n == 0 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+}
+
 const historyConfig = "observe: {listen: 127.0.0.1:0}\n"
 
 // TestHistory: who used what, when, from where, over a stop, a kill and a reload; and nothing of a password.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -221,4 +222,76 @@ func TestJobsOff(t *testing.T) {
 	off.hangup(withManager("jobs: {interval: 1s}\n"), reloaded)
 	within(t, "what expired long ago is gone", historyPatience, func() bool { return strings.Count(s.valuesOf("alice"), "appPassword:") == 0 })
 	canaryFree(t, off.output()+some.output(), old.Password, hashOf(old))
+}
+
+// TestJobsByTheFile: the jobs keep to the times of the configuration, after a reload to its new ones; and what they do stands in the audit log, once.
+func TestJobsByTheFile(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	phone, old := newPassword(t, "phone"), newPassword(t, "old")
+	s.addSecret("alice", expiring(t, phone, 10*24*time.Hour))
+	s.addSecret("alice", expiring(t, old, -29*24*time.Hour))
+	audit := filepath.Join(shortDir(t), "audit.log")
+	yaml := managing(t, s, "", "") + historyConfig + "audit: {file: " + audit + "}\n"
+	a := startAppbind(t, yaml+"jobs: {interval: 1s, remove_after: 40d, notify_before: 5d}\nhistory: {retention: 3d}\n")
+	expectBind(t, a.uri(), userDN("alice"), phone.Password, 0)
+	written(t, a, 1)
+	ageUses(t, a, 48*time.Hour)
+	did := func() (list []string) {
+		for _, e := range linesOf(audit) {
+			if strings.Contains(e, `"event":"exp`) || strings.Contains(e, `"event":"purged"`) {
+				list = append(list, e)
+			}
+		}
+		return list
+	}
+	rounds := func() {
+		t.Helper()
+		before := runsOf(t, a)
+		within(t, "each job is done twice more", historyPatience, func() bool {
+			for task, n := range runsOf(t, a) {
+				if n < before[task]+2 {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	rounds()
+	if uses := allUses(t, historyOf(t, a), history.Filter{}); len(did()) > 0 || len(s.stored("alice")) != 2 || len(uses) != 1 {
+		t.Errorf("too early: %q, %d app passwords, uses %q", did(), len(s.stored("alice")), uses)
+	}
+
+	a.hangup(yaml+"jobs: {interval: 1s, remove_after: 28d, notify_before: 11d}\nhistory: {retention: 1d}\n", reloaded)
+	within(t, "all is done", historyPatience, func() bool { return len(did()) >= 3 })
+	rounds()
+	lines := did()
+	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(kindOf(a), kindOf(b)) })
+	wanted := []string{`"event":"expired",.*,"label":"old",.*"actor":"appbind","via":"job"}$`, `"event":"expiring",.*,"label":"phone",`, `"event":"purged","actor":"appbind","via":"job","count":1}$`}
+	for i, want := range wanted {
+		if len(lines) != len(wanted) || !regexp.MustCompile(want).MatchString(lines[i]) {
+			t.Fatalf("the audit log has\n%s\nwant %s", strings.Join(lines, "\n"), want)
+		}
+	}
+	if uses := allUses(t, historyOf(t, a), history.Filter{}); len(uses) != 0 || len(s.stored("alice")) != 1 {
+		t.Errorf("uses %q, %d app passwords", uses, len(s.stored("alice")))
+	}
+	canaryFree(t, a.output()+strings.Join(linesOf(audit), "\n"), phone.Password, old.Password, hashOf(phone), hashOf(old))
+}
+
+// kindOf is the part of an event's line that names its kind.
+func kindOf(line string) string {
+	_, kind, _ := strings.Cut(line, `"event":`)
+	return kind
+}
+
+// runsOf is how often each job has succeeded.
+func runsOf(t testing.TB, a *appbind) map[string]float64 {
+	t.Helper()
+	_, body := httpGet(a.endpoint() + "/metrics")
+	runs := map[string]float64{}
+	for _, task := range []string{"remove_expired", "notify", "purge_history"} {
+		runs[task] = metric(t, body, "appbind_job_runs_total", `task="`+task+`"`, `outcome="succeeded"`)
+	}
+	return runs
 }

@@ -3,9 +3,12 @@ package integration
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"appbind/history"
 )
 
 // TestDovecot: IMAP logins in the four ways in which Dovecot asks an LDAP server.
@@ -16,8 +19,9 @@ func TestDovecot(t *testing.T) {
 			phone := newPassword(t, "phone")
 			revoked := newPassword(t, "revoked")
 			smtp := newPassword(t, "smtp only", "--service", "smtp")
+			tablet := newPassword(t, "tablet", "--algorithm", "bcrypt")
 			office := newPassword(t, "office", "--net", "198.51.100.0/24,2001:db8::/32")
-			for _, p := range []appPassword{phone, smtp, office} {
+			for _, p := range []appPassword{phone, smtp, office, tablet} {
 				s.addSecret("alice", p.Value)
 			}
 			s.addSecret("dave", setExpiry(t, phone.Value, "20200101000000Z"))
@@ -32,6 +36,7 @@ func TestDovecot(t *testing.T) {
 			d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
 			d.expectLogin(t, "alice", "alice-main", "203.0.113.6", loginOK)
 			d.expectLogin(t, "bob", "bob-main", "203.0.113.7", loginOK)
+			d.expectLogin(t, "alice", tablet.Password, "203.0.113.17", loginOK)
 			d.expectLogin(t, "alice", "wrong", "203.0.113.8", loginRefused)
 			d.expectLogin(t, "alice", revoked.Password, "203.0.113.9", loginRefused)
 			d.expectLogin(t, "alice", phone.Value, "203.0.113.10", loginRefused)
@@ -60,7 +65,12 @@ func TestDovecot(t *testing.T) {
 			eventually(t, "logins work again", func() bool {
 				return strings.HasPrefix(d.login(t, "bob", "bob-main", "198.51.100.9"), loginOK)
 			})
-			canaryFree(t, a.output(), phone.Password, revoked.Password, smtp.Password, office.Password, "alice-main")
+			a.stop(syscall.SIGTERM) // the history is complete
+			if uses := allUses(t, historyOf(t, a), history.Filter{}); context != slices.Contains(uses, `uid=alice app phone imap 203.0.113.5 ""`) ||
+				!context && !slices.Contains(uses, `uid=alice app phone  - ""`) {
+				t.Errorf("the history has\n%s", strings.Join(uses, "\n"))
+			}
+			canaryFree(t, a.output(), phone.Password, tablet.Password, revoked.Password, smtp.Password, office.Password, "alice-main")
 		})
 	}
 }

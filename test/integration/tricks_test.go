@@ -136,6 +136,60 @@ func TestSecretsHidden(t *testing.T) {
 	}
 }
 
+// TestMailAccountReads: the account of a mail server finds users, and neither sees a password nor changes anything,
+// though appbind has an identity that could write.
+func TestMailAccountReads(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	phone := newPassword(t, "phone")
+	s.addSecret("alice", phone.Value)
+	a := startAppbind(t, managing(t, s, "", ""))
+	c := bound(t, a.uri(), mailDN, mailPW)
+	for _, attributes := range [][]string{nil, {"*", "+"}, {"uid", "appPassword", "userPassword"}} {
+		result, err := search(c, people, "(uid=alice)", attributes)
+		if err != nil || len(result.Entries) != 1 || result.Entries[0].GetAttributeValue("uid") != "alice" {
+			t.Fatalf("%q: %v, %v", attributes, result, err)
+		}
+		for _, at := range result.Entries[0].Attributes {
+			if name := strings.ToLower(at.Name); name == "apppassword" || name == "userpassword" {
+				t.Errorf("asked for %q: %s comes back", attributes, at.Name)
+			}
+		}
+	}
+	modify := func(attribute string, values ...string) error {
+		m := ldap.NewModifyRequest(userDN("alice"), nil)
+		m.Replace(attribute, values)
+		return c.Modify(m)
+	}
+	_, exop := c.PasswordModify(ldap.NewPasswordModifyRequest(userDN("alice"), "", "stolen"))
+	_, label := c.PasswordModify(ldap.NewPasswordModifyRequest("appPasswordLabel=mine,"+userDN("alice"), "", ""))
+	entry := ldap.NewAddRequest("uid=eve,"+people, nil)
+	for name, value := range map[string]string{"objectClass": "inetOrgPerson", "uid": "eve", "cn": "Eve", "sn": "E", "userPassword": "eve-main"} {
+		entry.Attribute(name, []string{value})
+	}
+	for name, err := range map[string]error{
+		"another attribute":   modify("mail", "eve@example.org"),
+		"the main password":   modify("userPassword", "stolen"),
+		"an app password":     modify("appPassword", newPassword(t, "mine").Value),
+		"no app password":     modify("appPassword"),
+		"a new main password": exop,
+		"a new app password":  label,
+		"a new user":          c.Add(entry),
+		"no user":             c.Del(ldap.NewDelRequest(userDN("bob"), nil)),
+		"another name":        c.ModifyDN(ldap.NewModifyDNRequest(userDN("bob"), "uid=robert", true, "")),
+	} {
+		if got := code(t, err); got != 50 {
+			t.Errorf("%s: code %d, want 50 (%v)", name, got, err)
+		}
+	}
+	if got := s.stored("alice"); len(got) != 1 || got[0] != phone.Value {
+		t.Errorf("%d app passwords, or others", len(got))
+	}
+	for _, login := range [][2]string{{"alice", phone.Password}, {"alice", "alice-main"}, {"bob", "bob-main"}} {
+		expectBind(t, a.uri(), userDN(login[0]), login[1], 0)
+	}
+}
+
 // TestAppPasswordSession: who logged in with an app password sees the own entry and no more.
 func TestAppPasswordSession(t *testing.T) {
 	s := startSlapd(t, slapdOptions{})

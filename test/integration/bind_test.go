@@ -189,3 +189,35 @@ func TestSpellings(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyAGroup: with users.filter app passwords are for those whom it matches, from the moment in which it does; for others none is made either.
+func TestOnlyAGroup(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	phone := newPassword(t, "phone")
+	s.addSecret("alice", phone.Value)
+	s.addSecret("bob", phone.Value)
+	member := func(uid, operation string) {
+		s.modify(changeOf(uid, operation, "departmentNumber", "mail"))
+	}
+	member("bob", "add")
+	a := startAppbind(t, replaceOnce(t, managing(t, s, "", ""), "filter: (objectClass=inetOrgPerson)", "filter: (&(objectClass=inetOrgPerson)(departmentNumber=mail))"))
+	create := func(uid string, code int) {
+		t.Helper()
+		r := command(t, "", binary, "passwords", "create", "-c", a.file, "--user", userDN(uid), "--label", "new", "--json")
+		if r.code != code || code != 0 && (r.out != "" || !strings.Contains(r.err, "does not match users.filter")) {
+			t.Errorf("create for %s: exit status %d, want %d: %s", uid, r.code, code, r.err)
+		}
+	}
+	expectBind(t, a.uri(), userDN("bob"), phone.Password, 0)
+	expectBind(t, a.uri(), userDN("alice"), phone.Password, 49)
+	expectBind(t, a.uri(), userDN("alice"), "alice-main", 49)
+	create("bob", 0)
+	create("alice", 4)
+	member("alice", "add")
+	expectBind(t, a.uri(), userDN("alice"), phone.Password, 0)
+	create("alice", 0)
+	member("bob", "delete")
+	expectBind(t, a.uri(), userDN("bob"), phone.Password, 49)
+	canaryFree(t, a.output(), phone.Password, phone.Value)
+}

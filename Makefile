@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
 # How long each fuzz target runs.
-FUZZTIME ?= 30s
+FUZZTIME ?= 10s
 # What the benchmark is told; '-quick -only search' prints a short look at some works.
 BENCH_FLAGS ?= -o doc/performance.md
 # What the soak is told; '-binds 50000 -users 2000' is a short one.

@@ -27,6 +27,10 @@ func (h *house) rounds(list []work, rounds int, d time.Duration, progress func(s
 			for _, name := range list[i].servers(h) {
 				c := cell{list[i].name, name}
 				s, err := h.one(&list[i], name, d, primed)
+				if err != nil && name == lloadd { // it has limits of its own, and is here only to compare with
+					err = fmt.Errorf("%w: %w", errNotAvailable, err)
+					progress(fmt.Sprintf("%s, %s: %v", c.work, c.server, err))
+				}
 				if errors.Is(err, errNotAvailable) {
 					r.refused[c] = err
 					continue

@@ -147,7 +147,7 @@ func (h *house) startLloadd(program, upstream string) (*server, error) {
 			tier = "" // it came with 2.6
 		}
 		config := fmt.Sprintf("loglevel none\nbindconf bindmethod=simple binddn=\"%s\" credentials=%s\n%s"+
-			"backend-server uri=ldap://%s/ numconns=16 bindconns=32 retry=100 max-pending-ops=10000 conn-max-pending=1000\n", mailDN, mailPW, tier, upstream)
+			"backend-server uri=ldap://%s/ numconns=16 bindconns=256 retry=100 max-pending-ops=10000 conn-max-pending=1000\n", mailDN, mailPW, tier, upstream)
 		return program, []string{"-f", file, "-h", "ldap://" + addr + "/", "-d", "0"}, os.WriteFile(file, []byte(config), 0o600)
 	})
 }

@@ -97,7 +97,7 @@ func refusalOf(err error) string {
 	if r, ok := errors.AsType[*Refused](err); ok {
 		return DeniedBy(r.Code)
 	}
-	for _, is := range []error{ErrNoSuchPassword, ErrSeveral, ErrNotUser, ErrNotEligible, ErrContention, ErrUnconfirmed} {
+	for _, is := range []error{ErrNoSuchPassword, ErrSeveral, ErrNotUser, ErrNotEligible, ErrLastFactor, ErrContention, ErrUnconfirmed} {
 		if errors.Is(err, is) {
 			return is.Error()
 		}

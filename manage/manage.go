@@ -66,6 +66,8 @@ var (
 	ErrNotUser = errors.New("the entry is not below users.bases")
 	// ErrNotEligible says that an entry does not match users.filter and users.enabled_filter.
 	ErrNotEligible = errors.New("the user is disabled, or does not match users.filter")
+	// ErrLastFactor says that a user would be left without a second factor.
+	ErrLastFactor = errors.New("it is the user's last second factor")
 	// ErrContention says that others changed the entry again and again meanwhile.
 	ErrContention = errors.New("the entry was changed by others at the same time; try again")
 	// ErrUnconfirmed says that a change was sent and nothing tells whether it was made.

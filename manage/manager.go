@@ -257,17 +257,25 @@ func (o *Operator) Add(ctx context.Context, dn string, values [][]byte) ([]strin
 	return stored, nil
 }
 
-// RemoveTOTP deletes second factors for which which holds, in one modify, and is how many there were.
-func (o *Operator) RemoveTOTP(ctx context.Context, dn string, which func(v *secrets.Value) bool) (int, error) {
+// RemoveTOTP deletes second factors for which which holds, in one modify, and is how many there were. last: also when no
+// usable one is left then; else that is ErrLastFactor.
+func (o *Operator) RemoveTOTP(ctx context.Context, dn string, last bool, which func(v *secrets.Value) bool) (int, error) {
 	n := 0
 	err := o.change(ctx, subject{dn: dn}, func(s *Set) (Change, error) {
 		var c Change
+		left := 0
 		for _, v := range s.Values {
-			if v.Kind == secrets.TOTP && which(v) {
+			switch {
+			case v.Kind != secrets.TOTP:
+			case which(v):
 				c.Delete = append(c.Delete, v.Raw)
+			case v.Err == nil:
+				left++
 			}
 		}
-		n = len(c.Delete)
+		if n = len(c.Delete); n > 0 && left == 0 && !last {
+			return Change{}, ErrLastFactor
+		}
 		return c, nil
 	})
 	return n, err

@@ -374,11 +374,14 @@ func TestRemoveTOTP(t *testing.T) {
 	if _, err := r.Managing().Add(r.ctx(), aliceDN, [][]byte{[]byte("$app$a$" + aHash), []byte(aTOTP), []byte(other)}); err != nil {
 		t.Fatal(err)
 	}
-	n, err := r.Managing().RemoveTOTP(r.ctx(), aliceDN, func(v *secrets.Value) bool { return v.Raw == aTOTP })
+	n, err := r.Managing().RemoveTOTP(r.ctx(), aliceDN, false, func(v *secrets.Value) bool { return v.Raw == aTOTP })
 	if s := r.stored(); err != nil || n != 1 || len(s.Values) != 2 || s.has(aTOTP) || !s.has(other) {
 		t.Errorf("%d removed, %v: %v", n, err, r.stored().Values)
 	}
-	n, err = r.Managing().RemoveTOTP(r.ctx(), aliceDN, func(*secrets.Value) bool { return true })
+	if n, err = r.Managing().RemoveTOTP(r.ctx(), aliceDN, false, func(*secrets.Value) bool { return true }); err != ErrLastFactor {
+		t.Errorf("the last one: %d, %v", n, err)
+	}
+	n, err = r.Managing().RemoveTOTP(r.ctx(), aliceDN, true, func(*secrets.Value) bool { return true })
 	if s := r.stored(); err != nil || n != 1 || len(s.Values) != 1 || s.Values[0].Kind != secrets.App {
 		t.Errorf("%d removed, %v", n, err)
 	}

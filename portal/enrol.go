@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"appbind/manage"
 	"appbind/secrets"
 )
 
@@ -90,7 +91,9 @@ func (v *visit) totpForm(code int, secret, key string) error {
 func (v *visit) otpURL(secret string) string {
 	issuer := strings.ReplaceAll(v.p.site, ":", " ")
 	account := strings.ReplaceAll(v.person.login, ":", " ")
-	return "otpauth://totp/" + url.PathEscape(issuer+":"+account) + "?secret=" + secret + "&issuer=" + url.PathEscape(issuer)
+	// Apps take a plus for a plus, servers for a space: it stands for neither.
+	escaped := strings.ReplaceAll(url.QueryEscape(issuer), "+", "%20")
+	return "otpauth://totp/" + url.PathEscape(issuer+":"+account) + "?secret=" + secret + "&issuer=" + escaped
 }
 
 // enrolTOTP stores a second factor in the user's entry after a code of it was right.
@@ -174,13 +177,11 @@ func (v *visit) newRecovery() error {
 func (v *visit) removeFactor() error {
 	ctx := v.r.Context()
 	id := v.r.PostFormValue("id")
-	list := v.totp()
-	if len(list) < 2 {
+	n, err := v.operator().RemoveTOTP(ctx, v.user.DN, false, func(value *secrets.Value) bool { return equal(v.derived("totp\x00"+value.Raw), id) })
+	switch {
+	case errors.Is(err, manage.ErrLastFactor):
 		v.message(http.StatusUnprocessableEntity, "factors.last")
 		return nil
-	}
-	n, err := v.operator().RemoveTOTP(ctx, v.user.DN, func(value *secrets.Value) bool { return equal(v.derived("totp\x00"+value.Raw), id) })
-	switch {
 	case err != nil:
 		return err
 	case n == 0:

@@ -1,8 +1,11 @@
 package portal
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
 	"strings"
 )
 
@@ -18,6 +21,7 @@ func (p *Portal) guarded(next http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.headers(w.Header())
+		defer p.contain(w, r)
 		switch addr, ok := p.client(r); {
 		case !ok:
 			p.refuse(w, r, http.StatusForbidden, "error.proxy")
@@ -32,6 +36,21 @@ func (p *Portal) guarded(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r.WithContext(withAddr(r.Context(), addr)))
 		}
 	})
+}
+
+// contain keeps a panic, which is our bug, to its request. What the panic says may be anybody's, so that only the runtime's own words are logged.
+func (p *Portal) contain(w http.ResponseWriter, r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	said := fmt.Sprintf("%T", v)
+	if err, ok := v.(runtime.Error); ok {
+		said = err.Error()
+	}
+	// The stack names functions and addresses, no contents of requests.
+	p.Log.Error("appbind: internal error", "panic", said, "path", r.URL.Path, "stack", string(debug.Stack()))
+	p.refuse(w, r, http.StatusInternalServerError, "error.internal")
 }
 
 // headers are those of every answer.

@@ -182,6 +182,11 @@ func (v *visit) create() error {
 		// Nobody chooses one here, whatever a form says.
 		return &manage.Violation{Reason: v.l.T("new.generated")}
 	}
+	asProfile := v.r.PostFormValue("as") == "profile"
+	if _, _, ok := v.p.profileServers(); asProfile && !ok {
+		// Asked before it is made: nobody would get to see it.
+		return v.newAgain(&manage.Violation{Reason: v.l.T("new.noprofile")})
+	}
 	expires, err := v.expiry()
 	if err != nil {
 		return v.newAgain(err)
@@ -197,7 +202,7 @@ func (v *visit) create() error {
 	}
 	v.p.audit(ctx, v.event("app password created", made.Value.Label))
 	v.tell("mail.created.subject", "mail.created.text", made.Value.Label)
-	if v.r.PostFormValue("as") == "profile" {
+	if asProfile {
 		return v.profile(made)
 	}
 	d := createdData{Password: made.Password, Login: v.person.login, Servers: v.p.servers(),

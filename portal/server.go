@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ const (
 	responseTime = 90 * time.Second // a change may wait for a directory
 	idleTime     = 2 * time.Minute
 	maxHeader    = 16 << 10
+	maxStreams   = 32 // requests of one connection at one time
 )
 
 // Server is the address of the pages. It answers 503 until Use has given it some.
@@ -48,11 +50,13 @@ func Listen(cfg *config.Portal, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("portal.listen: %w", err)
 	}
 	s.ln = ln
+	ln = newBounded(ln, s.isProxy)
 	if cfg.Certificate != "" {
 		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.keys.get, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	s.http = &http.Server{Handler: s, ReadHeaderTimeout: requestTime, ReadTimeout: requestTime, WriteTimeout: responseTime,
-		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}}
 	log.Info("serving the self-service pages", "address", s.ln.Addr().String(), "url", cfg.URL)
 	go func() { // ends with the server, which Close waits for
 		defer close(s.done)
@@ -77,6 +81,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) Use(p *Portal) {
 	s.keys.name(p.cfg)
 	s.portal.Store(p)
+}
+
+// isProxy reports whether an address is one of portal.trusted_proxies.
+func (s *Server) isProxy(a netip.Addr) bool {
+	p := s.portal.Load()
+	return p != nil && within(a, p.cfg.TrustedProxies)
 }
 
 // Addr is the address that is served.

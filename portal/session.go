@@ -100,9 +100,13 @@ func (p *Portal) who(ctx context.Context, dn string) (*manage.User, person, erro
 // is reports whether the session has come to a stage.
 func (v *visit) is(stage string) bool { return v.session != nil && v.session.stage == stage }
 
-// fresh reports whether a second factor was proved recently.
+// fresh reports whether a second factor was proved recently. A proof of the future is none: the clock was put back.
 func (v *visit) fresh() bool {
-	return v.is(stageFull) && !v.session.factorAt.IsZero() && v.p.Now().Sub(v.session.factorAt) < time.Duration(v.p.cfg.FreshFactor)
+	if !v.is(stageFull) || v.session.factorAt.IsZero() {
+		return false
+	}
+	age := v.p.Now().Sub(v.session.factorAt)
+	return age >= -skew && age < time.Duration(v.p.cfg.FreshFactor)
 }
 
 // enter begins a new session at a stage, in place of the present one: what was sent before the step opens nothing after it.

@@ -118,6 +118,9 @@ type session struct {
 // errNoSession says that a token opens none.
 var errNoSession = errors.New("no such session")
 
+// skew is by how much another instance's clock may be ahead.
+const skew = time.Minute
+
 // session is that of a token from a browser. One that was idle or lived for too long is none.
 func (s *Store) session(ctx context.Context, token, agent string, now time.Time, p *config.Portal) (*session, error) {
 	x := &session{token: token, id: digest("session", token)}
@@ -137,6 +140,9 @@ func (s *Store) session(ctx context.Context, token, agent string, now time.Time,
 	}
 	if now.Sub(x.seen) >= time.Duration(p.Idle) || now.Sub(x.created) >= time.Duration(p.Lifetime) || boundTo != digest("agent", agent) {
 		return nil, errNoSession
+	}
+	if x.seen.Sub(now) > skew || x.created.Sub(now) > skew {
+		return nil, errNoSession // the clock was put back: it would live for as long as the clock lags
 	}
 	if now.Sub(x.seen) >= time.Minute { // not a write for each request
 		_, err = s.db.ExecContext(ctx, "UPDATE portal_sessions SET seen = $2 WHERE id = $1", x.id, now.UnixMilli())

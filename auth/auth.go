@@ -21,7 +21,7 @@
 //	 7  no user               rows 9 and 11, then passed through, with the DN that the upstream returned
 //	 8  not eligible          49
 //	 9  a stored secret       49, with and without a one-time code behind it
-//	10  an app password       success, or 49 where it is not allowed: never falls through
+//	10  an app password       success, or 49 where it is not allowed, or app passwords are switched off: never falls through
 //	11  the shape of one      49
 //	12  fallback denied       49; also a one-time code required and none enrolled, or a malformed one
 //	13  one-time code         PASSWORD$CODE, code right and unused, PASSWORD not of rows 9 to 11
@@ -34,7 +34,8 @@
 // # Security
 //
 // In an outage (see Outages) rows 5 to 11 decide by the last copy of the entry, which is marked Stale, and row 4 by the
-// password that the upstream took last. Both can only accept: anything else is Unavailable.
+// password that the upstream took last. Both can only accept: anything else is Unavailable, but for app passwords that are
+// switched off.
 //
 // InvalidCredentials means "verified: does not fit". Whatever prevents verifying is Busy (our
 // own lack of room: hashing, guesses, one-time codes) or Unavailable, since mail clients throw a saved
@@ -150,9 +151,9 @@ type Decision struct {
 	DN string
 	// Entry is the user's entry, where one was found.
 	Entry *Entry
-	// Denied is the app password that fits and is not allowed (expired, service, network); for the log only.
+	// Denied is the app password that fits and is not allowed (expired, service, network, or all are switched off); for the log only.
 	Denied *secrets.Value
-	// Selector is the public selector of a password of our shape that fits nothing, in row 11: it tells whose old password it is.
+	// Selector is the public selector of a password of our shape that was refused in row 11, or switched off: it tells whose it is.
 	Selector string
 	// App is the app password that matched; nil after a passed-through bind.
 	App *secrets.Value

@@ -170,7 +170,7 @@ func newSite(t testing.TB, change func(*config.Config)) *site {
 		ServiceAccounts: []string{"cn=dovecot,dc=example"},
 		Passthrough:     []string{"cn=Admin,dc=Example"},
 		Fallback:        config.Fallback{Mode: "allow", TOTP: "when_enrolled", Window: config.Duration(15 * time.Minute), MaxFailures: "auto"},
-		AppPasswords:    config.AppPasswords{HashMemory: 64},
+		AppPasswords:    config.AppPasswords{Enabled: true, Accept: true, HashMemory: 64},
 	}
 	if change != nil {
 		change(cfg)

@@ -19,6 +19,13 @@ func (a *attempt) appPassword(ctx context.Context) bool {
 	}
 	m, err := a.match(ctx, p)
 	switch {
+	case a.off && (p.shape == secrets.Ours || m.value != nil || m.denied != nil):
+		// Certain whatever the hash would say. Forwarded, all phones at once would lock their accounts.
+		a.d.Selector = p.selector
+		if a.d.Denied = m.value; m.value == nil {
+			a.d.Denied = m.deniedValue
+		}
+		return a.refuse(10, ReasonOff)
 	case errors.Is(err, errThrottled), errors.Is(err, errFull):
 		return a.fail(10, Busy, ReasonGuesses, err)
 	case err != nil:

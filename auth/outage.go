@@ -147,9 +147,10 @@ func (a *attempt) stale(context.Context) bool {
 	return a.d.Entry.Stale && a.fail(15, Unavailable, ReasonOutage, errNotCurrent)
 }
 
-// notVerified makes trouble of a refusal that an old copy led to: it is not verified that the password does not fit.
+// notVerified makes trouble of a refusal that an old copy led to: it is not verified that the password does not fit. That app
+// passwords are switched off is no matter of the copy.
 func (a *attempt) notVerified() {
-	if e := a.d.Entry; e != nil && e.Stale && a.d.Kind == InvalidCredentials {
+	if e := a.d.Entry; e != nil && e.Stale && a.d.Kind == InvalidCredentials && a.d.Reason != ReasonOff {
 		a.fail(a.d.Row, Unavailable, ReasonOutage, fmt.Errorf("%w (in the copy: %s)", errNotCurrent, a.d.Reason))
 	}
 }

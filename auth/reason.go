@@ -24,6 +24,7 @@ const (
 	ReasonService          = "app password not for this service"
 	ReasonNetwork          = "app password not for this address"
 	ReasonDenied           = "app password not allowed"
+	ReasonOff              = "app passwords are switched off"
 	ReasonHashing          = "no room for hashing"
 	ReasonGuesses          = "too many guesses at app passwords"
 	ReasonNoAppPassword    = "no such app password"
@@ -58,7 +59,7 @@ func Reasons() []string {
 	return []string{
 		ReasonMechanism, ReasonExternalUnknown, ReasonExternal, ReasonEmptyPassword, ReasonAnonymous, ReasonAnonymousRefused,
 		ReasonClearText, ReasonContext, ReasonTooLong, ReasonListed, ReasonLookup, ReasonNotFound, ReasonAmbiguous, ReasonNotUser,
-		ReasonIneligible, ReasonStoredSecret, ReasonAppPassword, ReasonExpired, ReasonService, ReasonNetwork, ReasonDenied,
+		ReasonIneligible, ReasonStoredSecret, ReasonAppPassword, ReasonExpired, ReasonService, ReasonNetwork, ReasonDenied, ReasonOff,
 		ReasonHashing, ReasonGuesses, ReasonNoAppPassword, ReasonMistyped, ReasonAppWithCode, ReasonAppSignIn, ReasonFallbackDenied,
 		ReasonFallbackFilter, ReasonFilterFailed, ReasonTOTPMissing, ReasonTOTPMalformed, ReasonCodeMissing, ReasonCodeWrong,
 		ReasonCodeUsed, ReasonCodesThrottled, ReasonCodesBusy, ReasonKnownBad, ReasonBudget, ReasonMain, ReasonUpstreamRefused,

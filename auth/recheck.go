@@ -11,7 +11,7 @@ import (
 var ErrRevoked = errors.New("the app password of this session is no longer valid")
 
 // Recheck tells whether a session that was bound with an app password may go on. nil: the value is
-// still stored and usable, and the user is eligible. ErrRevoked: not so; the session ends. Any other error is
+// still stored and usable, app passwords are not switched off, and the user is eligible. ErrRevoked: not so; the session ends. Any other error is
 // trouble with the lookup, which says nothing about the session. Sessions that were passed
 // through are the upstream's own matter: nil.
 //
@@ -19,6 +19,9 @@ var ErrRevoked = errors.New("the app password of this session is no longer valid
 func (v *Verifier) Recheck(ctx context.Context, d *Decision) error {
 	if d.Kind != Accepted || d.App == nil || d.Entry == nil {
 		return nil
+	}
+	if v.off {
+		return ErrRevoked
 	}
 	e, err := v.dir.Find(ctx, d.Entry.DN)
 	switch {

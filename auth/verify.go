@@ -42,7 +42,8 @@ type Verifier struct {
 	denyFilter  bool
 	totpMode    string
 	window      time.Duration
-	maxFailures int // autoFailures: from the upstream's policy
+	maxFailures int  // autoFailures: from the upstream's policy
+	off         bool // no app password is accepted
 
 	// Of the outage mode: maxStale 0, there is none.
 	maxStale time.Duration
@@ -67,6 +68,7 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 		totpMode:    cfg.Fallback.TOTP,
 		window:      time.Duration(cfg.Fallback.Window),
 		maxFailures: autoFailures,
+		off:         !cfg.Accepts(),
 	}
 	for _, dn := range slices.Concat(cfg.ServiceAccounts, cfg.Passthrough) {
 		if err := v.listed.add(dn); err != nil {
@@ -96,6 +98,9 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 	mem.hashing.slots.setBudget(int64(memory) << 20)
 	return v
 }
+
+// Off reports whether app passwords are switched off: none is accepted, and no session of one goes on.
+func (v *Verifier) Off() bool { return v.off }
 
 // rows is the decision table, in its order, which is part of the security. Each step
 // decides the bind (true) or leaves it to the next (false).

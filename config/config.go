@@ -189,6 +189,10 @@ type External struct {
 
 // AppPasswords says where app passwords live and how they are made.
 type AppPasswords struct {
+	// Enabled is false to switch everything off together: as if accept, portal.enabled and jobs.enabled were false, and none is made or renewed, by whatever means; default true. They can still be listed, renamed, restricted and revoked.
+	Enabled bool `yaml:"enabled"`
+	// Accept is false to refuse app passwords at binds: they are answered 49 and never passed through, so that no account is locked by them. Main passwords are decided as before; default true.
+	Accept bool `yaml:"accept"`
 	// Attribute is the multi-valued attribute of the user's entry that holds them.
 	Attribute string `yaml:"attribute" is:"attribute"`
 	// Lookup is live (default): one search per bind. replica: the users are held in memory and followed, by push or by polls, as the directory can; see doc/replica.md.
@@ -254,6 +258,15 @@ type History struct {
 	// Coalesce is the interval in which uses of one app password by one service from one address are one row; default 1m.
 	Coalesce Duration `yaml:"coalesce" range:"1m..24h"`
 }
+
+// Accepts reports whether app passwords are accepted at binds.
+func (c *Config) Accepts() bool { return c.AppPasswords.Enabled && c.AppPasswords.Accept }
+
+// PortalOn reports whether the self-service pages are served, where they have an address.
+func (c *Config) PortalOn() bool { return c.AppPasswords.Enabled && c.Portal.Enabled }
+
+// JobsOn reports whether jobs are done.
+func (c *Config) JobsOn() bool { return c.AppPasswords.Enabled && c.Jobs.Enabled }
 
 // SnapshotFile is the file of the copy of lookup: replica; "" where app_passwords.snapshot is off.
 func (c *Config) SnapshotFile() string {

@@ -22,6 +22,8 @@ func Default() *Config {
 		OwnEntryAttributes: []string{"objectClass", "uid", "cn", "sn", "givenName", "displayName", "mail",
 			"memberOf", "homeDirectory", "uidNumber", "gidNumber"},
 		AppPasswords: AppPasswords{
+			Enabled:         true,
+			Accept:          true,
 			Attribute:       "appPassword",
 			Lookup:          "live",
 			MaxStale:        Duration(day),
@@ -65,6 +67,7 @@ func Default() *Config {
 		},
 		Webhook: Webhook{Events: []string{"issued", "revoked", "expiring", "new_network", "stale_device"}},
 		Portal: Portal{
+			Enabled:        true,
 			LoginAttribute: "mail",
 			Idle:           Duration(15 * time.Minute),
 			Lifetime:       Duration(8 * time.Hour),

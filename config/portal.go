@@ -9,6 +9,8 @@ import (
 
 // Portal is the self-service pages.
 type Portal struct {
+	// Enabled is false to switch the pages off: the address answers 503, and all sessions end; default true.
+	Enabled bool `yaml:"enabled"`
 	// Listen is the address of the pages, HOST:PORT; empty: there are none.
 	Listen string `yaml:"listen" is:"hostport"`
 	// URL is the address by which browsers reach them, without a path: https://passwords.example.org. Requests for other names are refused.

@@ -37,10 +37,10 @@ func New(cfg *config.Config, o Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &cfg.Jobs
+	j, on := &cfg.Jobs, cfg.JobsOn()
 	wanted := map[string]bool{RemoveExpired: j.RemoveExpired, Notify: j.Notify && (server != nil || o.Events != nil), PurgeHistory: j.PurgeHistory}
 	opt := options{
-		on:           func(job string) bool { return j.Enabled && wanted[job] },
+		on:           func(job string) bool { return on && wanted[job] },
 		interval:     time.Duration(j.Interval),
 		removeAfter:  time.Duration(j.RemoveAfter),
 		notifyBefore: time.Duration(j.NotifyBefore),

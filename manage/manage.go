@@ -83,6 +83,7 @@ type Rules struct {
 	Algorithm       string        // hashes generated passwords
 	ChosenAlgorithm string        // hashes passwords that people choose
 	UserChosen      bool          // Issue takes a chosen password
+	Off             bool          // app passwords are switched off: none is made or renewed
 	// Shared says that the attribute holds passwords of the directory's own too: a
 	// value that is neither $app$ nor otpauth:// is none of our business.
 	Shared bool
@@ -98,6 +99,7 @@ func RulesOf(a *config.AppPasswords) *Rules {
 		Algorithm:       a.Algorithm,
 		ChosenAlgorithm: a.ChosenAlgorithm,
 		UserChosen:      a.UserChosen == "allow",
+		Off:             !a.Enabled,
 	}
 }
 

@@ -19,6 +19,9 @@ func violationf(format string, args ...any) error {
 	return &Violation{Reason: fmt.Sprintf(format, args...)}
 }
 
+// errOff refuses what makes or renews an app password while they are switched off.
+var errOff = &Violation{Reason: "app passwords are switched off (app_passwords.enabled): they can be listed, renamed, restricted and revoked, and none is made or renewed"}
+
 // room refuses a change after which more app passwords are live than may be, unless it makes no more of them.
 func (r *Rules) room(before, after *Set, now time.Time) error {
 	n := after.Live(now)
@@ -30,6 +33,9 @@ func (r *Rules) room(before, after *Set, now time.Time) error {
 
 // expiry is the moment of expiry that is asked for, in whole seconds, or the zero time for never.
 func (r *Rules) expiry(at time.Time, never bool, now time.Time) (time.Time, error) {
+	if r.Off {
+		return time.Time{}, errOff
+	}
 	switch {
 	case never && r.RequireExpiry:
 		return time.Time{}, violationf("an app password must expire here, within %s", days(r.MaxLifetime))
@@ -139,6 +145,9 @@ func (r *Rules) Admit(s *Set, raw []byte, now time.Time) ([]byte, error) {
 		return raw, nil
 	case v.Kind == secrets.Foreign:
 		return nil, violationf("not an app password: write $app$LABEL$HASH or $app$LABEL$PASSWORD, or an otpauth://totp/ URL")
+	}
+	if r.Off {
+		return nil, errOff
 	}
 	p := v.Params()
 	password, isClear := clearText(p.Hash)

@@ -118,6 +118,8 @@ var (
 		"Events that the webhook's receiver never got: queue (no room), refused (by the receiver), outdated (not taken for a day), stopped (not taken before the end).", "reason")
 	panics = desc("counter", "appbind_panics_total",
 		"Bugs of appbind that were contained, each in the connection that it struck, in the history or in a job; the log has the stack.")
+	enabled = desc("gauge", "appbind_enabled",
+		"1 if the part works, 0 if the configuration switches it off: accept (app passwords at binds), issue (making and renewing them), portal (portal.listen empty counts as off), jobs.", "part")
 	buildInfo = desc("gauge", "appbind_build_info",
 		"Always 1; the labels tell the version.", "version", "goversion")
 
@@ -125,7 +127,7 @@ var (
 		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
 		replicaCurrent, replicaUsers, replicaAge, outage, hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
 		historyUp, historyPending, historyWritten, historyDropped, jobSuccess, jobRuns, expiredRemoved, historyDeleted, mails,
-		auditUp, auditWritten, auditDropped, webhookPending, webhookDelivered, webhookFailed, webhookDropped, panics, buildInfo}
+		auditUp, auditWritten, auditDropped, webhookPending, webhookDelivered, webhookFailed, webhookDropped, enabled, panics, buildInfo}
 )
 
 // Metrics lists the metrics of appbind's own. Those of Go (go_) and of the process (process_) come besides.
@@ -167,6 +169,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	if st, ok := c.Events(); ok {
 		to.events(st)
+	}
+	for part, on := range c.Enabled() {
+		to.put(enabled, oneIf(on), part)
 	}
 	st := c.Jobs()
 	to.jobs(st)

@@ -67,6 +67,7 @@ type Source struct {
 	Auth     func() auth.Stats
 	History  func() (history.Stats, bool)
 	Jobs     func() jobs.Stats
+	Enabled  func() map[string]bool // what the configuration switches on and off
 	Events   func() (events.Stats, bool)
 	// Ready is nil when clients are served and the upstream answers, a Note when they are served in spite
 	// of something. The text of the error is shown to whoever asks.

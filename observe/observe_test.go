@@ -49,6 +49,7 @@ func sourceOf(ready func(context.Context) error) Source {
 		History: func() (history.Stats, bool) {
 			return history.Stats{Written: 8, Pending: 9, Up: true, Dropped: map[string]uint64{"queue": 1}}, true
 		},
+		Enabled: func() map[string]bool { return map[string]bool{"accept": true, "portal": false} },
 		Jobs: func() jobs.Stats {
 			return jobs.Stats{Jobs: []jobs.JobStats{{Name: jobs.Notify, Last: time.Unix(1000, 0), Runs: map[string]uint64{"failed": 10}}, {Name: jobs.RemoveExpired}},
 				Removed: map[string]uint64{"removed": 11}, Deleted: 12, Mails: map[string]uint64{"sent": 13}, Panics: 1}

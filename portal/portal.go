@@ -109,6 +109,21 @@ func New(parts Parts) (*Portal, error) {
 	return p, nil
 }
 
+// Off are pages that are switched off: every request is answered 503, and nothing of parts but the configuration and the log is used.
+func Off(parts Parts) (*Portal, error) {
+	p, err := New(parts)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /assets/{file}", p.asset)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		p.refuse(w, r, http.StatusServiceUnavailable, "error.off")
+	})
+	p.handler = p.guarded(mux)
+	return p, nil
+}
+
 // ServeHTTP serves one request.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.ServeHTTP(w, r) }
 

@@ -137,6 +137,9 @@ func (w *view) User() string {
 	return w.v.person.name
 }
 
+// Paused reports whether app passwords are refused at binds for now, which a signed-in user is told.
+func (w *view) Paused() bool { return w.v.is(stageFull) && !w.v.p.Config.Accepts() }
+
 // Halfway reports whether somebody has begun to sign in.
 func (w *view) Halfway() bool { return w.v.session != nil && !w.v.is(stageFull) }
 

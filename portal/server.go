@@ -77,9 +77,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "The pages are not ready yet.", http.StatusServiceUnavailable)
 }
 
-// Use serves these pages from now on.
+// Use serves these pages from now on; nil: none, every request is answered 503.
 func (s *Server) Use(p *Portal) {
-	s.keys.name(p.cfg)
+	if p != nil {
+		s.keys.name(p.cfg)
+	}
 	s.portal.Store(p)
 }
 

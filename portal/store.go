@@ -175,6 +175,12 @@ func (s *Store) end(ctx context.Context, entry, id string) error {
 	return err
 }
 
+// EndAll ends the sessions of everybody: the pages are switched off.
+func (s *Store) EndAll(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, "DELETE FROM portal_sessions")
+	return err
+}
+
 // endOthers ends all sessions of an entry but one.
 func (s *Store) endOthers(ctx context.Context, entry, id string) error {
 	_, err := s.db.ExecContext(ctx, "DELETE FROM portal_sessions WHERE entry = $1 AND id <> $2", entry, id)

@@ -74,6 +74,9 @@ func (o *checkOptions) run(ctx context.Context, s streams) error {
 	defer core.Upstream.Close()
 	c := &check{out: s.out, cfg: cfg, up: core.Upstream}
 	c.ok("configuration", "%s", o.file)
+	for _, what := range switchedOff(cfg) {
+		c.warn("switched off", "%s", what)
+	}
 	c.history(ctx)
 	c.audit()
 	c.mail(ctx)

@@ -52,6 +52,7 @@ type house struct {
 type served struct {
 	server   *proxy.Server
 	upstream *backend.Upstream
+	cfg      *config.Config
 }
 
 // newHouse makes a house that logs to w.

@@ -62,7 +62,7 @@ func eventOf(kind events.Kind, at time.Time, u *manage.User, v *secrets.Value) e
 func (h *house) work(cfg *config.Config, r *jobs.Runner) (before *jobs.Runner) {
 	before = h.working
 	h.working = r
-	if cfg.Jobs.Enabled {
+	if cfg.JobsOn() {
 		r.Start()
 	}
 	return before

@@ -241,6 +241,9 @@ func (o *byHand) reportPurge(r purged) error {
 }
 
 func (o *byHand) notify(ctx context.Context) error {
+	if o.sample == "" && !o.cfg.AppPasswords.Enabled {
+		return errors.New("app passwords are switched off (app_passwords.enabled): nobody is to be told that one expires")
+	}
 	if o.sample != "" {
 		if err := o.runner.Sample(ctx, o.sample, o.language); err != nil {
 			return err

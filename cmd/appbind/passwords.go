@@ -129,6 +129,13 @@ func (d *desk) close() {
 	d.house.close()
 }
 
+// noteOff says, of what was made or renewed, that it does not work now.
+func (d *desk) noteOff() {
+	if d.cfg.AppPasswords.Enabled && !d.cfg.AppPasswords.Accept {
+		fmt.Fprintln(d.err, "appbind: done, and it does not work now: app passwords are switched off at binds (app_passwords.accept)")
+	}
+}
+
 // run opens the desk for f.
 func (d *desk) run(c *cobra.Command, f func(ctx context.Context) error) error {
 	if err := d.open(c.Context()); err != nil {

@@ -81,6 +81,7 @@ func (o *createOptions) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.noteOff()
 	r := rowOf(u, made.Value, now)
 	if o.json {
 		return o.print(struct {

@@ -60,7 +60,13 @@ app_passwords.default_lifetime from now. An expired one works again.`,
 			}
 			return o.edit(ctx, u, o.ref, "renewed", func(r *manage.Rules, now time.Time) (manage.Change, error) {
 				return r.Renew(u.Set, o.ref, at, never, now)
-			}, func(op *manage.Operator) error { return op.Renew(ctx, u.DN, o.ref, at, never) })
+			}, func(op *manage.Operator) error {
+				err := op.Renew(ctx, u.DN, o.ref, at, never)
+				if err == nil {
+					o.noteOff()
+				}
+				return err
+			})
 		}
 	})
 }

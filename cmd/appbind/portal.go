@@ -63,7 +63,12 @@ func (h *house) usePages(p *pages, core proxy.Core) {
 	if p != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		p.cancel, p.done = cancel, make(chan struct{})
-		go h.runPages(ctx, p, core) // ends with cancel; endPages waits
+		run := h.runPages
+		if !core.Config.PortalOn() {
+			p.server.Use(h.offPages(core.Config)) // at once, whatever becomes of the store
+			run = h.endSessions
+		}
+		go run(ctx, p, core) // ends with cancel; endPages waits
 	}
 	if before == nil {
 		return
@@ -121,6 +126,44 @@ func (h *house) runPages(ctx context.Context, p *pages, core proxy.Core) {
 			return
 		}
 	}
+}
+
+// offPages are pages that are switched off; nil, which is 503 as well, where they cannot be made.
+func (h *house) offPages(cfg *config.Config) *portal.Portal {
+	off, err := portal.Off(portal.Parts{Config: cfg, Log: h.log, Now: time.Now})
+	if err != nil {
+		h.log.Error("the self-service pages cannot be made", "err", err)
+		return nil
+	}
+	return off
+}
+
+// endSessions ends all sessions of pages that are switched off: none goes on when they are switched on again. It does so
+// twice, since a request that was under way may have begun one, and as often as it takes.
+func (h *house) endSessions(ctx context.Context, p *pages, core proxy.Core) {
+	defer close(p.done)
+	for range 2 {
+		for !h.endedSessions(ctx, core.Config) {
+			if !pause(ctx, portalRetry) {
+				return
+			}
+		}
+		if !pause(ctx, portalEnd) {
+			return
+		}
+	}
+}
+
+func (h *house) endedSessions(ctx context.Context, cfg *config.Config) bool {
+	store, err := portal.OpenStore(ctx, cfg)
+	if err == nil {
+		err = store.EndAll(ctx)
+		store.Close()
+	}
+	if err != nil && ctx.Err() == nil {
+		h.log.Error("the self-service pages are off, and the sessions not ended yet", "err", err)
+	}
+	return err == nil
 }
 
 // pause waits; false: ctx has ended.

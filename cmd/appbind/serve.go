@@ -73,7 +73,7 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 	h.keep(h.record(cfg))
 	core = noted(core, h.recording.Load(), telling)
 	server := proxy.New(core, h.log)
-	h.serving.Store(&served{server, core.Upstream})
+	h.serving.Store(&served{server, core.Upstream, cfg})
 	self, err := h.openPages(cfg)
 	if err == nil {
 		err = server.Start()
@@ -86,6 +86,7 @@ func serve(ctx context.Context, h *house, cfg *config.Config, hangup <-chan os.S
 	}
 	h.work(cfg, worker)
 	h.usePages(self, core)
+	h.warnOff(cfg)
 	h.log.Info("ready", "version", buildVersion(), "config", cfg.File)
 	if ready != nil {
 		ready(server)
@@ -182,11 +183,12 @@ func (h *house) reload(ctx context.Context, server *proxy.Server, old proxy.Core
 		core.Upstream.Close()
 		return old
 	}
-	h.serving.Store(&served{server, core.Upstream})
+	h.serving.Store(&served{server, core.Upstream, cfg})
 	h.endpoint.Use(metrics)
 	h.usePages(self, core)
 	h.setLevel(cfg.Log)
 	h.retire(ctx, old, h.keep(recording), h.use(telling), h.work(cfg, worker))
+	h.warnOff(cfg)
 	h.log.Info("configuration reloaded", "config", cfg.File)
 	return core
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"appbind/backend"
@@ -62,9 +63,20 @@ func (h *house) source() observe.Source {
 		},
 		History: h.historyStats,
 		Jobs:    h.jobCounts.Stats,
+		Enabled: h.enabled,
 		Events:  h.eventStats,
 		Ready:   h.ready,
 	}
+}
+
+// enabled is what the present configuration switches on and off.
+func (h *house) enabled() map[string]bool {
+	s := h.serving.Load()
+	if s == nil {
+		return nil
+	}
+	cfg := s.cfg
+	return map[string]bool{"accept": cfg.Accepts(), "issue": cfg.AppPasswords.Enabled, "portal": cfg.PortalOn() && cfg.Portal.Listen != "", "jobs": cfg.JobsOn()}
 }
 
 // ready says whether a client who comes now is served: nil or a note, or why not.
@@ -80,11 +92,14 @@ func (h *house) ready(ctx context.Context) error {
 	case errors.Is(err, backend.ErrRefuses):
 		return errRefused
 	case err != nil:
-		if r := s.upstream.Stats().Replica; r.Outage {
+		if r := s.upstream.Stats().Replica; r.Outage && s.cfg.Accepts() {
 			// Main passwords are not served, but taking appbind away would end mail altogether.
 			return observe.Note(fmt.Sprintf("ready: no server of the directory answers, app passwords are decided from a copy that is %v old", r.Age.Round(time.Second)))
 		}
 		return errUpstream
+	}
+	if off := switchedOff(s.cfg); len(off) > 0 {
+		return observe.Note("ready; switched off: " + strings.Join(off, ", "))
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func TestKeys(t *testing.T) {
 		{with("app_passwords: {snapshot: true}"), "4: app_passwords.snapshot: is of the copy of lookup: replica; give that too"},
 		{with("app_passwords: {snapshot: true, lookup: replica, max_stale: 0s}"), "4: app_passwords.snapshot: is never used with max_stale: 0s"},
 		{with("app_passwords: {default_lifetime: 36501d}"), "4: app_passwords.default_lifetime: must be from 1h to 36500d"},
-		{with("app_passwords: {default_lifetime: 1y}"), "4: app_passwords.default_lifetime: must be a duration such as 10s, 15m, 24h or 365d, from 1h to 36500d"},
+		{with("app_passwords: {default_lifetime: 1year}"), "4: app_passwords.default_lifetime: must be a duration such as 10s, 15m, 24h or 365d, from 1h to 36500d"},
 		{up("urls: ['ldap://a'], starttls: yes"), "2: upstream.starttls: must be true or false"},
 		{up("urls: ['ldap://a'], starttls: True"), ""},
 		{with("fallback: {max_failures: 0}"), ""},

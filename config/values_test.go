@@ -82,6 +82,7 @@ func TestDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0s": 0, "1.5s": 1500 * time.Millisecond, "15m": 15 * time.Minute, "1h30m": 90 * time.Minute,
 		"365d": 365 * day, "2d": 48 * time.Hour, "36h": 36 * time.Hour, "1d12h": 36 * time.Hour, "106751d": 106751 * day,
+		"1y": 365 * day, "12mo": 360 * day, "2w": 14 * day, "1y1mo1w1d1h1m": 403*day + 61*time.Minute, "1mo1m": 30*day + time.Minute, "0y": 0, "292y": 292 * 365 * day,
 	} {
 		d, err := ParseDuration(text)
 		if err != nil || time.Duration(d) != want {
@@ -90,11 +91,12 @@ func TestDuration(t *testing.T) {
 		if again, err := ParseDuration(d.String()); err != nil || again != d {
 			t.Errorf("%s: written as %s", text, d)
 		}
-		if !strings.Contains(text, "d1") && d.String() != text && text != "1h30m" {
+		if !strings.ContainsAny(text, "yow") && !strings.Contains(text, "d1") && d.String() != text && text != "1h30m" {
 			t.Errorf("%s: written as %s", text, d)
 		}
 	}
-	for _, text := range []string{"", "5", "d", "-1s", "-1d", "1d-1h", "1d+1h", "+1s", "1.5d", "106752d", "106751d24h", "1w", "1 d", "99999999999d"} {
+	for _, text := range []string{"", "5", "d", "-1s", "-1d", "1d-1h", "1d+1h", "+1s", "1.5d", "106752d", "106751d24h", "1 d", "99999999999d",
+		"y", "mo", "1.5y", "-1y", "1y-1d", "1d1y", "1w1mo", "1y1y", "1Y", "1M", "1month", "12 months", "293y", "292y365d", "0y1", "1yd", "4294967296w"} {
 		if d, err := ParseDuration(text); err == nil {
 			t.Errorf("%q: %v, want an error", text, d)
 		}

@@ -20,12 +20,15 @@ else
 	need dovecot dovecot-core
 	need /usr/lib/dovecot/imap dovecot-imapd
 	need /usr/lib/dovecot/lmtp dovecot-lmtpd
+	need /usr/lib/dovecot/pop3 dovecot-pop3d
+	need /usr/lib/dovecot/managesieve dovecot-managesieved
 	need /usr/lib/dovecot/modules/auth/libauthdb_ldap.so dovecot-ldap
 	need postfix postfix
 	need /usr/lib/postfix/postfix-ldap.so postfix-ldap
 	need openssl openssl
 	need /usr/lib/python3/dist-packages/ldap python3-ldap
 	need ldapvi ldapvi
+	need fail2ban-regex fail2ban
 	need chromium chromium fonts-dejavu-core
 	need ns-slapd 389-ds-base
 	need samba samba samba-ad-dc

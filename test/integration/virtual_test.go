@@ -271,6 +271,11 @@ func TestVirtualSelfService(t *testing.T) {
 	if got := s.stored("alice"); !slices.Equal(got, []string{laptop.Value}) {
 		t.Errorf("%q", got)
 	}
+	for password, want := range map[string]int{phone.Password: 49, laptop.Password: 0} {
+		if r := as(t, a.uri(), userDN("alice"), password, "", "ldapwhoami"); r.code != want {
+			t.Errorf("a bind after the phone was revoked: code %d %s, want %d", r.code, r.err, want)
+		}
+	}
 }
 
 // TestVirtualControls: what asks for another identity, or is critical and not known, is not answered here.

@@ -29,6 +29,7 @@ else
 	need /usr/lib/python3/dist-packages/ldap python3-ldap
 	need ldapvi ldapvi
 	need fail2ban-regex fail2ban
+	need debootstrap debootstrap debian-archive-keyring
 	need chromium chromium fonts-dejavu-core
 	need ns-slapd 389-ds-base
 	need samba samba samba-ad-dc
@@ -42,23 +43,36 @@ else
 	done
 	[ -n "$found" ] || need initdb postgresql
 fi
-[ -n "$packages" ] || exit 0
+# Dovecot 2.4, from Debian 13 in a root directory of its own, on whatever this machine is.
+debian13=/opt/appbind-test/debian13
+[ "${1:-}" != bench ] && [ ! -d $debian13 ] || debian13=
+[ -n "$packages$debian13" ] || exit 0
 
-echo "installing:$packages"
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
 	sudo="sudo -n"
-	$sudo true || { echo "tools.sh: not root and no sudo; install by hand:$packages" >&2; exit 1; }
+	$sudo true || { echo "tools.sh: not root and no sudo; install by hand:$packages $debian13" >&2; exit 1; }
 fi
 
-# A policy-rc.d that says 101 keeps packages from starting their services.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-	trap '$sudo rm -f $policy' EXIT
-	printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
-	$sudo chmod 755 $policy
+if [ -n "$packages" ]; then
+	echo "installing:$packages"
+	# A policy-rc.d that says 101 keeps packages from starting their services.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $policy ]; then
+		trap '$sudo rm -f $policy' EXIT
+		printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+		$sudo chmod 755 $policy
+	fi
+	echo "postfix postfix/main_mailer_type select No configuration" | $sudo debconf-set-selections
+	$sudo apt-get update -q
+	# shellcheck disable=SC2086
+	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
 fi
-echo "postfix postfix/main_mailer_type select No configuration" | $sudo debconf-set-selections
-$sudo apt-get update -q
-# shellcheck disable=SC2086
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+
+if [ -n "$debian13" ]; then
+	echo "installing: Dovecot 2.4 in $debian13"
+	$sudo rm -rf $debian13.new
+	$sudo mkdir -p $debian13.new
+	$sudo debootstrap --variant=minbase --include=dovecot-imapd,dovecot-pop3d,dovecot-ldap trixie $debian13.new >/dev/null
+	$sudo mv $debian13.new $debian13
+fi

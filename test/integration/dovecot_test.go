@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"os"
@@ -11,35 +12,59 @@ import (
 	"time"
 )
 
-// dovecot is a running Dovecot 2.3 whose passdb and userdb are LDAP.
-type dovecot struct {
-	*process
-	Dir        string
-	URI        string
-	IMAP, LMTP int
+// release is an installed Dovecot.
+type release struct {
+	root      string // the directory that it takes for the root; "" for that of the machine
+	templates string // of its configuration
 }
 
-// startDovecot starts Dovecot in one of the modes template, lookup, context-dn, context-base.
+// The releases: the machine's, and that of Debian 13, which test/tools.sh installs.
+var (
+	dovecot23 = release{"", "testdata/dovecot"}
+	dovecot24 = release{"/opt/appbind-test/debian13", "testdata/dovecot24"}
+)
+
+// dovecot is a running Dovecot whose passdb and userdb are LDAP.
+type dovecot struct {
+	*process
+	Dir         string // as Dovecot sees it
+	URI         string
+	IMAP, LMTP  int
+	POP3, Sieve int
+}
+
+// startDovecot starts Dovecot 2.3 in one of the modes template, lookup, context-dn, context-base.
 func startDovecot(t testing.TB, mode, uri string) *dovecot {
 	t.Helper()
-	d := &dovecot{Dir: shortDir(t), URI: uri, IMAP: freePort(t), LMTP: freePort(t)}
-	for _, dir := range []string{"run", "state", "mail"} {
-		if err := os.Mkdir(filepath.Join(d.Dir, dir), 0o755); err != nil {
+	return dovecot23.start(t, mode, uri)
+}
+
+// start starts it in one of the modes template, lookup, context-dn, context-base.
+func (r release) start(t testing.TB, mode, uri string) *dovecot {
+	t.Helper()
+	dir := shortDirIn(t, r.root+"/tmp") // as this test sees it
+	d := &dovecot{Dir: strings.TrimPrefix(dir, r.root), URI: uri, IMAP: freePort(t), LMTP: freePort(t), POP3: freePort(t), Sieve: freePort(t)}
+	for _, sub := range []string{"run", "state", "mail"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chown(d.Dir+"/mail", 65534, 65534); err != nil {
+	if err := os.Chown(dir+"/mail", 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	log := d.Dir + "/dovecot.log"
+	log := dir + "/dovecot.log"
 	write(t, log, "")
 	if err := os.Chmod(log, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	render(t, "testdata/dovecot/dovecot.conf", d.Dir+"/dovecot.conf", d)
-	render(t, "testdata/dovecot/passdb-"+mode+".conf.ext", d.Dir+"/passdb.conf.ext", d)
-	render(t, "testdata/dovecot/userdb.conf.ext", d.Dir+"/userdb.conf.ext", d)
-	d.process = start(t, "dovecot", "-F", "-c", d.Dir+"/dovecot.conf")
+	render(t, r.templates+"/dovecot.conf", dir+"/dovecot.conf", d)
+	render(t, r.templates+"/passdb-"+mode+".conf.ext", dir+"/passdb.conf.ext", d)
+	render(t, r.templates+"/userdb.conf.ext", dir+"/userdb.conf.ext", d)
+	program := []string{"dovecot", "-F", "-c", d.Dir + "/dovecot.conf"}
+	if r.root != "" {
+		program = append([]string{"chroot", r.root}, program...)
+	}
+	d.process = start(t, program[0], program[1:]...)
 	t.Cleanup(func() {
 		if text, err := os.ReadFile(log); err == nil && t.Failed() {
 			t.Logf("dovecot log:\n%s", tail(string(text), 4000))
@@ -51,42 +76,87 @@ func startDovecot(t testing.TB, mode, uri string) *dovecot {
 			return false
 		}
 		c.Close()
-		_, err = os.Stat(d.Dir + "/auth.sock")
+		_, err = os.Stat(dir + "/auth.sock")
 		return err == nil
 	})
 	return d
 }
 
-// login is one IMAP LOGIN of a client at the given address; it returns the answer.
-func (d *dovecot) login(t testing.TB, user, password, address string) string {
+// conversation is a client's connection to one of Dovecot's services.
+type conversation struct {
+	t testing.TB
+	net.Conn
+	lines *bufio.Reader
+}
+
+// talk connects.
+func (d *dovecot) talk(t testing.TB, port int) *conversation {
 	t.Helper()
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.IMAP))
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	if err := c.SetDeadline(time.Now().Add(3 * patience)); err != nil {
 		t.Fatal(err)
 	}
-	r := bufio.NewReader(c)
-	answer := func(tag string) string {
-		for {
-			line, err := r.ReadString('\n')
-			if err != nil {
-				t.Fatalf("IMAP: %v", err)
-			}
-			if strings.HasPrefix(line, tag) {
-				return strings.TrimSpace(strings.TrimPrefix(line, tag))
+	return &conversation{t, c, bufio.NewReader(c)}
+}
+
+// await reads until a line that begins with one of these words, and returns it.
+func (c *conversation) await(begins ...string) string {
+	c.t.Helper()
+	for {
+		line, err := c.lines.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("waiting for %q: %v", begins, err)
+		}
+		for _, begin := range begins {
+			if strings.HasPrefix(line, begin) {
+				return strings.TrimSpace(line)
 			}
 		}
 	}
-	answer("* OK")
+}
+
+// login is one IMAP LOGIN of a client at the given address; it returns the answer.
+func (d *dovecot) login(t testing.TB, user, password, address string) string {
+	t.Helper()
+	c := d.talk(t, d.IMAP)
+	defer c.Close()
+	c.await("* OK")
 	if address != "" {
 		fmt.Fprintf(c, "i ID (\"x-originating-ip\" %q \"x-originating-port\" \"4242\")\r\n", address)
-		answer("i ")
+		c.await("i ")
 	}
 	fmt.Fprintf(c, "a LOGIN {%d+}\r\n%s {%d+}\r\n%s\r\n", len(user), user, len(password), password)
-	return answer("a ")
+	return strings.TrimPrefix(c.await("a "), "a ")
+}
+
+// loginPOP3 is one of a POP3 client at the given address; it returns the answer.
+func (d *dovecot) loginPOP3(t testing.TB, user, password, address string) string {
+	t.Helper()
+	c := d.talk(t, d.POP3)
+	defer c.Close()
+	c.await("+OK")
+	fmt.Fprintf(c, "XCLIENT ADDR=%s PORT=4242\r\n", address)
+	c.await("+OK")
+	fmt.Fprintf(c, "USER %s\r\n", user)
+	c.await("+OK")
+	fmt.Fprintf(c, "PASS %s\r\n", password)
+	return c.await("+OK", "-ERR")
+}
+
+// loginSieve is one of a ManageSieve client at the given address; it returns the answer.
+func (d *dovecot) loginSieve(t testing.TB, user, password, address string) string {
+	t.Helper()
+	c := d.talk(t, d.Sieve)
+	defer c.Close()
+	c.await("OK")
+	fmt.Fprintf(c, "XCLIENT ADDR=%s PORT=4242\r\n", address)
+	c.await("OK")
+	fmt.Fprintf(c, "AUTHENTICATE \"PLAIN\" %q\r\n", base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
+	return c.await("OK", "NO")
 }
 
 // expectLogin demands OK, AUTHENTICATIONFAILED or UNAVAILABLE.

@@ -62,9 +62,15 @@ func build(m *testing.M) (int, error) {
 // their privileges must be able to enter it.
 func shortDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "ab")
+	return shortDirIn(t, "/tmp")
+}
+
+// shortDirIn makes one below another directory than /tmp.
+func shortDirIn(t testing.TB, below string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(below, "ab")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: run 'make tools'", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o755); err != nil {

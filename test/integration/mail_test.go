@@ -11,67 +11,117 @@ import (
 	"appbind/history"
 )
 
-// TestDovecot: IMAP logins in the four ways in which Dovecot asks an LDAP server.
+// TestDovecot: IMAP logins in the four ways in which Dovecot 2.3 and 2.4 ask an LDAP server.
 func TestDovecot(t *testing.T) {
-	for _, mode := range []string{"template", "lookup", "context-dn", "context-base"} {
-		t.Run(mode, func(t *testing.T) {
-			s := startSlapd(t, slapdOptions{})
-			phone := newPassword(t, "phone")
-			revoked := newPassword(t, "revoked")
-			smtp := newPassword(t, "smtp only", "--service", "smtp")
-			tablet := newPassword(t, "tablet", "--algorithm", "bcrypt")
-			office := newPassword(t, "office", "--net", "198.51.100.0/24,2001:db8::/32")
-			for _, p := range []appPassword{phone, smtp, office, tablet} {
-				s.addSecret("alice", p.Value)
-			}
-			s.addSecret("dave", setExpiry(t, phone.Value, "20200101000000Z"))
-			context := strings.HasPrefix(mode, "context")
-			listener := "  - url: ldap://127.0.0.1:0\n"
-			if context {
-				listener += "    context: trusted\n"
-			}
-			a := startAppbind(t, baseConfig(s, listener, ""))
-			d := startDovecot(t, mode, a.uri())
+	t.Parallel()
+	for name, r := range map[string]release{"2.3": dovecot23, "2.4": dovecot24} {
+		for _, mode := range []string{"template", "lookup", "context-dn", "context-base"} {
+			t.Run(name+" "+mode, func(t *testing.T) { t.Parallel(); testDovecot(t, r, mode) })
+		}
+	}
+}
 
-			d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
-			d.expectLogin(t, "alice", "alice-main", "203.0.113.6", loginOK)
-			d.expectLogin(t, "bob", "bob-main", "203.0.113.7", loginOK)
-			d.expectLogin(t, "alice", tablet.Password, "203.0.113.17", loginOK)
-			d.expectLogin(t, "alice", "wrong", "203.0.113.8", loginRefused)
-			d.expectLogin(t, "alice", revoked.Password, "203.0.113.9", loginRefused)
-			d.expectLogin(t, "alice", phone.Value, "203.0.113.10", loginRefused)
-			d.expectLogin(t, "dave", phone.Password, "203.0.113.11", loginRefused)
-			d.expectLogin(t, "alice", smtp.Password, "203.0.113.12", loginRefused)
-			d.expectLogin(t, "carol", "carol-main", "203.0.113.13", loginRefused)
-			d.expectLogin(t, "nobody", "x", "203.0.113.14", loginRefused)
-			want := loginRefused // the address is unknown without context
-			if context {
-				want = loginOK
-				if !strings.Contains(a.output(), "client=203.0.113.5 service=imap") {
-					t.Error("the log does not name the user's address and service")
-				}
-			}
-			d.expectLogin(t, "alice", office.Password, "198.51.100.7", want)
-			d.expectLogin(t, "alice", office.Password, "2001:db8::7", want)
-			d.expectLogin(t, "alice", office.Password, "203.0.113.15", loginRefused)
+func testDovecot(t *testing.T, r release, mode string) {
+	s := startSlapd(t, slapdOptions{})
+	phone := newPassword(t, "phone")
+	revoked := newPassword(t, "revoked")
+	smtp := newPassword(t, "smtp only", "--service", "smtp")
+	tablet := newPassword(t, "tablet", "--algorithm", "bcrypt")
+	office := newPassword(t, "office", "--net", "198.51.100.0/24,2001:db8::/32")
+	for _, p := range []appPassword{phone, smtp, office, tablet} {
+		s.addSecret("alice", p.Value)
+	}
+	s.addSecret("dave", setExpiry(t, phone.Value, "20200101000000Z"))
+	context := strings.HasPrefix(mode, "context")
+	listener := "  - url: ldap://127.0.0.1:0\n"
+	if context {
+		listener += "    context: trusted\n"
+	}
+	a := startAppbind(t, baseConfig(s, listener, ""))
+	d := r.start(t, mode, a.uri())
 
-			s.removeSecret("alice", phone.Value)
-			d.expectLogin(t, "alice", phone.Password, "203.0.113.16", loginRefused)
+	d.expectLogin(t, "alice", phone.Password, "203.0.113.5", loginOK)
+	d.expectLogin(t, "alice", "alice-main", "203.0.113.6", loginOK)
+	d.expectLogin(t, "bob", "bob-main", "203.0.113.7", loginOK)
+	d.expectLogin(t, "alice", tablet.Password, "203.0.113.17", loginOK)
+	d.expectLogin(t, "alice", "wrong", "203.0.113.8", loginRefused)
+	d.expectLogin(t, "alice", revoked.Password, "203.0.113.9", loginRefused)
+	d.expectLogin(t, "alice", phone.Value, "203.0.113.10", loginRefused)
+	d.expectLogin(t, "dave", phone.Password, "203.0.113.11", loginRefused)
+	d.expectLogin(t, "alice", smtp.Password, "203.0.113.12", loginRefused)
+	d.expectLogin(t, "carol", "carol-main", "203.0.113.13", loginRefused)
+	d.expectLogin(t, "nobody", "x", "203.0.113.14", loginRefused)
+	want := loginRefused // the address is unknown without context
+	if context {
+		want = loginOK
+		if !strings.Contains(a.output(), "client=203.0.113.5 service=imap") {
+			t.Error("the log does not name the user's address and service")
+		}
+	}
+	d.expectLogin(t, "alice", office.Password, "198.51.100.7", want)
+	d.expectLogin(t, "alice", office.Password, "2001:db8::7", want)
+	d.expectLogin(t, "alice", office.Password, "203.0.113.15", loginRefused)
 
-			// The directory down is never a wrong password.
-			s.kill()
-			d.expectLogin(t, "alice", office.Password, "198.51.100.8", loginUnavailable)
-			s.run()
-			eventually(t, "logins work again", func() bool {
-				return strings.HasPrefix(d.login(t, "bob", "bob-main", "198.51.100.9"), loginOK)
-			})
-			a.stop(syscall.SIGTERM) // the history is complete
-			if uses := allUses(t, historyOf(t, a), history.Filter{}); context != slices.Contains(uses, `uid=alice app phone imap 203.0.113.5 ""`) ||
-				!context && !slices.Contains(uses, `uid=alice app phone  - ""`) {
-				t.Errorf("the history has\n%s", strings.Join(uses, "\n"))
+	s.removeSecret("alice", phone.Value)
+	d.expectLogin(t, "alice", phone.Password, "203.0.113.16", loginRefused)
+
+	// The directory down is never a wrong password.
+	s.kill()
+	d.expectLogin(t, "alice", office.Password, "198.51.100.8", loginUnavailable)
+	s.run()
+	eventually(t, "logins work again", func() bool {
+		return strings.HasPrefix(d.login(t, "bob", "bob-main", "198.51.100.9"), loginOK)
+	})
+	a.stop(syscall.SIGTERM) // the history is complete
+	if uses := allUses(t, historyOf(t, a), history.Filter{}); context != slices.Contains(uses, `uid=alice app phone imap 203.0.113.5 ""`) ||
+		!context && !slices.Contains(uses, `uid=alice app phone  - ""`) {
+		t.Errorf("the history has\n%s", strings.Join(uses, "\n"))
+	}
+	canaryFree(t, a.output(), phone.Password, tablet.Password, revoked.Password, smtp.Password, office.Password, "alice-main")
+}
+
+// TestDovecotServices: POP3 and ManageSieve beside IMAP, each a service of its own, and so in the history.
+func TestDovecotServices(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	services := []string{"imap", "pop3", "sieve"}
+	passwords := map[string]appPassword{}
+	for _, service := range services {
+		passwords[service] = newPassword(t, service, "--service", service, "--net", "203.0.113.0/24")
+		s.addSecret("alice", passwords[service].Value)
+	}
+	a := startAppbind(t, baseConfig(s, "  - url: ldap://127.0.0.1:0\n    context: trusted\n", ""))
+	d := startDovecot(t, "context-dn", a.uri())
+	failures := 100 // each from an address of its own: Dovecot holds up those that have failed before
+	for at, way := range map[string]struct {
+		login       func(t testing.TB, user, password, address string) string
+		ok, refused string
+	}{
+		"imap":  {d.login, loginOK, loginRefused},
+		"pop3":  {d.loginPOP3, "+OK", "-ERR [AUTH]"},
+		"sieve": {d.loginSieve, "OK", "NO"},
+	} {
+		expect := func(service, address, want string) {
+			t.Helper()
+			if got := way.login(t, "alice", passwords[service].Password, address); !strings.HasPrefix(got, want) {
+				t.Errorf("%s with the app password for %s from %s: %s, want %s", at, service, address, got, want)
 			}
-			canaryFree(t, a.output(), phone.Password, tablet.Password, revoked.Password, smtp.Password, office.Password, "alice-main")
-		})
+		}
+		for _, service := range services {
+			if service == at {
+				expect(service, "203.0.113.5", way.ok)
+				continue
+			}
+			failures++
+			expect(service, fmt.Sprintf("203.0.113.%d", failures), way.refused)
+		}
+		failures++
+		expect(at, fmt.Sprintf("198.51.100.%d", failures), way.refused)
+	}
+	a.stop(syscall.SIGTERM) // the history is complete
+	want := []string{`uid=alice app imap imap 203.0.113.5 ""`, `uid=alice app pop3 pop3 203.0.113.5 ""`, `uid=alice app sieve sieve 203.0.113.5 ""`}
+	if uses := allUses(t, historyOf(t, a), history.Filter{Accepted: true}); !slices.Equal(uses, want) {
+		t.Errorf("the history has\n%s\nwant\n%s", strings.Join(uses, "\n"), strings.Join(want, "\n"))
 	}
 }
 

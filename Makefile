@@ -58,7 +58,7 @@ bench:
 screenshots:
 	sh test/tools.sh
 	mkdir -p $(SHOTS)
-	APPBIND_SCREENSHOTS=$(SHOTS) APPBIND_AXE=$(AXE) $(GO) test -count=1 -run 'TestPortal$$' ./test/integration
+	APPBIND_SCREENSHOTS=$(SHOTS) APPBIND_AXE=$(AXE) $(GO) test -count=1 -run 'TestPortal' ./test/integration
 
 soak:
 	sh test/tools.sh

@@ -30,6 +30,7 @@ type adminUserData struct {
 	Eligible  bool
 	Passwords []passwordView
 	TOTP      int
+	Passkeys  int
 	Recovery  int
 	Events    []Event
 	Code      string // a new enrolment code, shown once
@@ -59,6 +60,13 @@ func (v *visit) showUser(u *manage.User, code string, until time.Time) error {
 		}
 	}
 	var err error
+	if v.p.party != nil {
+		keys, err := v.p.Store.passkeys(ctx, u.Key, v.p.party.Config.RPID)
+		if err != nil {
+			return err
+		}
+		d.Passkeys = len(keys)
+	}
 	if d.Recovery, err = v.p.Store.countCodes(ctx, u.Key, codeRecovery); err != nil {
 		return err
 	}

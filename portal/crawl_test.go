@@ -2,6 +2,7 @@ package portal
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,13 +47,7 @@ func (r *rig) come(role string) *browser {
 	case "halfway":
 		b.password(name)
 	case "enrolling":
-		u, _ := r.Manager.Find(r.t.Context(), name)
-		code, _, err := IssueEnrolCode(r.t.Context(), r.Store, r.cfg, u, r.clock.now())
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		b.password(name)
-		b.post("/second-factor", "code", code).expect(r.t, "enrolling", 303, "/factors/add", "")
+		return r.enrolling(name)
 	default:
 		b.enter(name)
 		if !strings.HasSuffix(role, "fresh") {
@@ -69,6 +64,8 @@ func TestCrawl(t *testing.T) {
 	reached := map[string]bool{}
 	for _, role := range roles {
 		r := newRig(t)
+		r.passkeyOf("alice", "phone")
+		r.passkeyOf("admin", "desk")
 		for _, route := range r.table() {
 			r.enrol("alice", "$app$phone;id=aaaa;exp=20261201000000Z$"+aHash)
 			r.enrol("admin", "$app$desk;id=bbbb;exp=20261201000000Z$"+aHash)
@@ -81,8 +78,10 @@ func TestCrawl(t *testing.T) {
 				mine = "bbbb"
 			}
 			b := r.come(role)
-			before := strings.Join(append(r.values("alice"), r.values("admin")...), " ")
-			full := func() string { return strings.Join(append(r.values("alice"), r.values("admin")...), " ") }
+			full := func() string {
+				return strings.Join(slices.Concat(r.values("alice"), r.values("admin"), r.passkeys("alice"), r.passkeys("admin")), " ")
+			}
+			before := full()
 			if route.method == "POST" && len(b.cookies) > 0 {
 				for _, token := range []string{"", "0", strings.Repeat("0", 64), (&visit{session: &session{token: "another"}}).Token()} {
 					p := b.post(strings.ReplaceAll(path, "{id}", mine), "token", token, "id", mine, "user", aliceDN, "all", "yes")
@@ -138,7 +137,7 @@ func TestCrawl(t *testing.T) {
 	}
 	for _, route := range (&Portal{}).table() {
 		switch route.path { // those whose success needs more than the crawl's form
-		case "/sign-in", "/second-factor", "/confirm", "/factors/totp", "/factors/remove", "/passwords/{id}/extend", "/admin/revoke", "/admin/user":
+		case "/sign-in", "/second-factor", "/confirm", "/factors/totp", "/factors/passkey", "/factors/remove", "/passwords/{id}/extend", "/admin/revoke", "/admin/user":
 			continue
 		}
 		if !reached[route.method+" "+route.path] {

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
@@ -20,9 +21,16 @@ const recoveryCodes = 10
 const maxFactors = 5
 
 type factorsData struct {
+	Passkeys []passkeyView
 	TOTP     []totpView
-	Recovery int // left
-	Last     bool
+	Recovery int  // left
+	Last     bool // there is no other
+	LastTOTP bool // there is one authenticator app, which is what mail programs are asked a code of
+}
+
+type passkeyView struct {
+	ID, Name      string
+	Created, Used time.Time
 }
 
 type totpView struct {
@@ -35,11 +43,18 @@ func (v *visit) factors() error {
 	if err != nil {
 		return err
 	}
+	h, err := v.holder(v.r.Context())
+	if err != nil {
+		return err
+	}
 	d := factorsData{Recovery: left}
+	for _, k := range h.keys {
+		d.Passkeys = append(d.Passkeys, passkeyView{v.derived("passkey\x00" + k.id()), k.name, k.created, k.used})
+	}
 	for _, value := range v.totp() {
 		d.TOTP = append(d.TOTP, totpView{v.derived("totp\x00" + value.Raw), otpLabel(value)})
 	}
-	d.Last = len(d.TOTP) == 1
+	d.Last, d.LastTOTP = len(d.TOTP)+len(d.Passkeys) == 1, len(d.TOTP) == 1
 	v.render(http.StatusOK, "factors", v.l.T("factors.title"), d)
 	return nil
 }
@@ -53,8 +68,10 @@ func otpLabel(value *secrets.Value) string {
 	return strings.TrimPrefix(u.Path, "/")
 }
 
+type addFactorData struct{ Passkeys bool }
+
 func (v *visit) addFactorPage() error {
-	v.render(http.StatusOK, "addfactor", v.l.T("add.title"), v.is(stageEnrol))
+	v.render(http.StatusOK, "addfactor", v.l.T("add.title"), addFactorData{v.p.party != nil})
 	return nil
 }
 
@@ -176,22 +193,91 @@ func (v *visit) newRecovery() error {
 // removeFactor takes a second factor away, but not the last one.
 func (v *visit) removeFactor() error {
 	ctx := v.r.Context()
-	id := v.r.PostFormValue("id")
-	n, err := v.operator().RemoveTOTP(ctx, v.user.DN, false, func(value *secrets.Value) bool { return equal(v.derived("totp\x00"+value.Raw), id) })
+	method, err := v.takeAway(ctx, v.r.PostFormValue("id"))
 	switch {
 	case errors.Is(err, manage.ErrLastFactor):
 		v.message(http.StatusUnprocessableEntity, "factors.last")
 		return nil
-	case err != nil:
-		return err
-	case n == 0:
+	case errors.Is(err, errNoFactor):
 		v.message(http.StatusNotFound, "factors.none")
 		return nil
+	case err != nil:
+		return err
 	}
-	v.p.audit(ctx, v.event("second factor removed", methodTOTP))
+	v.p.audit(ctx, v.event("second factor removed", method))
 	v.tell("mail.removed.subject", "mail.removed.text")
 	if err := v.p.Store.endOthers(ctx, v.user.Key, v.session.id); err != nil {
 		return err
 	}
 	return v.done("/factors", "removed")
+}
+
+// errNoFactor says that there is no such one.
+var errNoFactor = errors.New("no such second factor")
+
+// takeAway removes the factor that a page has called by an ID, and is of which kind it was. What another request takes away at the
+// same time, in the directory or in the store, shows afterwards: where nothing is left, the factor is put back.
+// Errors: errNoFactor, manage.ErrLastFactor, others.
+func (v *visit) takeAway(ctx context.Context, id string) (string, error) {
+	h, err := v.holder(ctx)
+	if err != nil {
+		return "", err
+	}
+	for i, k := range h.keys {
+		if equal(v.derived("passkey\x00"+k.id()), id) {
+			return methodPasskey, v.dropPasskey(ctx, h, i)
+		}
+	}
+	raw := ""
+	n, err := v.operator().RemoveTOTP(ctx, v.user.DN, len(h.keys) > 0, func(value *secrets.Value) bool {
+		fits := equal(v.derived("totp\x00"+value.Raw), id)
+		if fits {
+			raw = value.Raw
+		}
+		return fits
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case n == 0:
+		return "", errNoFactor
+	case v.factorsLeft(ctx):
+		return methodTOTP, nil
+	}
+	if _, err := v.operator().Add(ctx, v.user.DN, [][]byte{[]byte(raw)}); err != nil {
+		return "", err
+	}
+	return "", manage.ErrLastFactor
+}
+
+// dropPasskey removes one of a user's.
+func (v *visit) dropPasskey(ctx context.Context, h *holder, i int) error {
+	if len(v.totp())+len(h.keys) < 2 {
+		return manage.ErrLastFactor
+	}
+	gone, err := v.p.Store.dropPasskey(ctx, v.user.Key, h.keys[i].id())
+	switch {
+	case err != nil:
+		return err
+	case !gone:
+		return errNoFactor
+	case v.factorsLeft(ctx):
+		return nil
+	}
+	if _, err := v.p.Store.addPasskey(ctx, v.user.Key, v.p.party.Config.RPID, &h.keys[i]); err != nil {
+		return err
+	}
+	return manage.ErrLastFactor
+}
+
+// factorsLeft reports whether the user has a second factor now; also where that cannot be found out.
+func (v *visit) factorsLeft(ctx context.Context) bool {
+	u, about, err := v.p.who(ctx, v.user.DN)
+	if err != nil {
+		return true
+	}
+	now := *v
+	now.user, now.person = u, about
+	h, err := now.holder(ctx)
+	return err != nil || len(now.totp())+len(h.keys) > 0
 }

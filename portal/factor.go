@@ -19,19 +19,33 @@ const (
 // How a second factor was proved.
 const (
 	methodTOTP     = "totp"
+	methodPasskey  = "passkey"
 	methodRecovery = "recovery code"
 	methodEnrol    = "enrolment code"
 )
 
 type factorData struct {
-	Confirm bool // a signed-in user proves it again
-	Next    string
-	Enroled bool // there is a factor
-	Error   string
+	Confirm  bool // a signed-in user proves it again
+	Next     string
+	Passkeys bool // there are
+	TOTP     bool // there is an authenticator app
+	Error    string
+}
+
+// Action is where the forms go.
+func (d factorData) Action() string {
+	if d.Confirm {
+		return "/confirm"
+	}
+	return "/second-factor"
 }
 
 func (v *visit) factorData(key string) (factorData, error) {
-	d := factorData{Confirm: v.is(stageFull), Next: local(v.r.FormValue("next"), "/passwords"), Enroled: len(v.totp()) > 0}
+	h, err := v.holder(v.r.Context())
+	if err != nil {
+		return factorData{}, err
+	}
+	d := factorData{Confirm: v.is(stageFull), Next: local(v.r.FormValue("next"), "/passwords"), Passkeys: len(h.keys) > 0, TOTP: len(v.totp()) > 0}
 	if key != "" {
 		d.Error = v.l.T(key)
 	}
@@ -59,14 +73,24 @@ var (
 	errTooMany = errors.New("too many wrong codes")
 )
 
-// factor takes a code: of an authenticator app, a recovery code, or while signing in an enrolment code.
+// factor takes the answer of a passkey, or a code: of an authenticator app, a recovery code, or while signing in an enrolment code.
 func (v *visit) factor() error {
-	method, err := v.prove(v.r.Context(), bareCode(v.r.PostFormValue("code")))
+	wrong := "factor.wrong"
+	proof := func(ctx context.Context) (string, error) {
+		return v.proveCode(ctx, bareCode(v.r.PostFormValue("code")))
+	}
+	if answer := v.r.PostFormValue("passkey"); answer != "" {
+		wrong = "passkey.wrong"
+		proof = func(ctx context.Context) (string, error) { return v.provePasskey(ctx, answer) }
+	}
+	method, err := v.prove(v.r.Context(), proof)
 	switch {
+	case errors.Is(err, errCopied):
+		return v.factorAgain(http.StatusUnauthorized, "passkey.copied")
 	case errors.Is(err, errTooMany):
 		return v.factorAgain(http.StatusTooManyRequests, "factor.toomany")
 	case errors.Is(err, errWrong):
-		return v.factorAgain(http.StatusUnauthorized, "factor.wrong")
+		return v.factorAgain(http.StatusUnauthorized, wrong)
 	case err != nil:
 		return err
 	}
@@ -100,9 +124,9 @@ func (v *visit) passed(method string) error {
 	return nil
 }
 
-// prove uses up a code of the session's user. Each try is counted before the code is looked at, so that a hundred at
+// prove has a factor of the session's user proved. Each try is counted before the proof is looked at, so that a hundred at
 // one time are not a hundred guesses; what was right is not counted. Errors: errWrong, errTooMany, others.
-func (v *visit) prove(ctx context.Context, bare string) (method string, err error) {
+func (v *visit) prove(ctx context.Context, proof func(context.Context) (string, error)) (method string, err error) {
 	tries := "factor:" + v.user.Key
 	allowed, err := v.p.Store.try(ctx, tries, maxTries, tryWindow, v.p.Now())
 	if err != nil {
@@ -111,11 +135,7 @@ func (v *visit) prove(ctx context.Context, bare string) (method string, err erro
 	if !allowed {
 		return "", errTooMany
 	}
-	if isTOTP(bare) {
-		method, err = v.proveTOTP(ctx, bare)
-	} else {
-		method, err = v.provePaper(ctx, bare)
-	}
+	method, err = proof(ctx)
 	if err == nil || errors.Is(err, auth.ErrCodeUsed) {
 		if back := v.p.Store.giveBack(ctx, tries); back != nil {
 			return "", back
@@ -125,6 +145,14 @@ func (v *visit) prove(ctx context.Context, bare string) (method string, err erro
 		err = errWrong
 	}
 	return method, err
+}
+
+// proveCode uses up a code, of an app or from paper.
+func (v *visit) proveCode(ctx context.Context, bare string) (string, error) {
+	if isTOTP(bare) {
+		return v.proveTOTP(ctx, bare)
+	}
+	return v.provePaper(ctx, bare)
 }
 
 // proveTOTP uses up a code of an authenticator app: in this process, where binds ask too, and in the store, for all instances.

@@ -11,7 +11,7 @@
 //
 // Signing in has two steps. The main password is decided by package auth as a
 // bind is, with the same budgets (signin.go); then a second factor is proved:
-// a one-time code, or a recovery code (factor.go). Whoever has no factor
+// a one-time code, a passkey (passkey.go), or a recovery code (factor.go). Whoever has no factor
 // needs a one-time code that an admin issued, and may do nothing but enrol one (enrol.go).
 //
 // # Security
@@ -45,6 +45,7 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
+	"github.com/go-webauthn/webauthn/webauthn"
 
 	"appbind/auth"
 	"appbind/backend"
@@ -78,6 +79,7 @@ type Portal struct {
 	assets  map[string]asset
 	locales map[string]*locale
 	handler http.Handler
+	party   *webauthn.WebAuthn // nil: portal.url has no name that passkeys can be bound to
 }
 
 var _ http.Handler = (*Portal)(nil)
@@ -104,6 +106,10 @@ func New(parts Parts) (*Portal, error) {
 	}
 	if p.pages, err = readPages(); err != nil {
 		return nil, err
+	}
+	if p.party, err = newParty(p.cfg, p.site); err != nil {
+		p.Log.Warn("portal: there are no passkeys: they need a domain name in portal.url", "err", err)
+		p.party = nil
 	}
 	p.handler = p.guarded(p.routes())
 	return p, nil

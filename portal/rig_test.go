@@ -40,6 +40,9 @@ const (
 	hisBottle = "$app$his phone;id=7f3k;exp=20300601000000Z$" + aHash
 )
 
+// identities are the users' entryUUIDs.
+var identities = map[string]string{"alice": "00000000-0000-0000-0000-00000000000a", "bob": "00000000-0000-0000-0000-00000000000b", "admin": "00000000-0000-0000-0000-00000000000d"}
+
 // clock is a time that a test moves.
 type clock struct {
 	mu sync.Mutex // guards t
@@ -96,7 +99,7 @@ func newRig(t *testing.T, change ...func(*config.Config)) *rig {
 	r.dir.Add(groupDN, "", "objectClass", "groupOfNames", "member", adminDN)
 	for _, name := range []string{"alice", "bob", "admin"} {
 		r.dir.Add("uid="+name+","+base, mainWord+"-"+name, "objectClass", "inetOrgPerson", "uid", name, "cn", name+" Example", "mail", name+"@example.org",
-			"entryUUID", "00000000-0000-0000-0000-00000000000"+name[:1], "entryCSN", "0")
+			"entryUUID", identities[name], "entryCSN", "0")
 	}
 	r.dir.Add("uid=gone,"+base, mainWord+"-gone", "objectClass", "person", "uid", "gone") // not of users.filter
 	srv, err := fakeldap.Start(fakeldap.Options{Handler: func(c *fakeldap.Conn, m wire.Message) {
@@ -157,7 +160,7 @@ func (r *rig) serve(cfg *config.Config) {
 // enrol gives a user a second factor, past the pages.
 func (r *rig) enrol(name string, values ...string) {
 	r.dir.Add("uid="+name+","+base, mainWord+"-"+name, append([]string{"objectClass", "inetOrgPerson", "uid", name, "cn", name + " Example",
-		"mail", name + "@example.org", "entryUUID", "00000000-0000-0000-0000-00000000000" + name[:1], "entryCSN", "0"}, pairs(append(values, aTOTP))...)...)
+		"mail", name + "@example.org", "entryUUID", identities[name], "entryCSN", "0"}, pairs(append(values, aTOTP))...)...)
 }
 
 func pairs(values []string) (list []string) {
@@ -185,11 +188,13 @@ type browser struct {
 	cookies map[string]string
 	agent   string
 	remote  string
+	host    string
+	origin  string
 	change  func(*http.Request)
 }
 
 func (r *rig) browser() *browser {
-	return &browser{r: r, cookies: map[string]string{}, agent: "test browser", remote: "127.0.0.1:40000"}
+	return &browser{r: r, cookies: map[string]string{}, agent: "test browser", remote: "127.0.0.1:40000", host: "localhost:8443", origin: origin}
 }
 
 // page is an answer.
@@ -201,7 +206,7 @@ type page struct {
 }
 
 func (b *browser) do(q *http.Request) page {
-	q.Host, q.RemoteAddr = "localhost:8443", b.remote
+	q.Host, q.RemoteAddr = b.host, b.remote
 	q.Header.Set("User-Agent", b.agent)
 	for name, value := range b.cookies {
 		q.AddCookie(&http.Cookie{Name: name, Value: value})
@@ -236,7 +241,7 @@ func (b *browser) post(path string, pairs ...string) page {
 	}
 	q := httptest.NewRequest("POST", path, strings.NewReader(form.Encode()))
 	q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	q.Header.Set("Origin", origin)
+	q.Header.Set("Origin", b.origin)
 	return b.do(q)
 }
 

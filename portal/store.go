@@ -59,7 +59,7 @@ CREATE TABLE portal_audit (
 );
 CREATE INDEX portal_audit_entry ON portal_audit (entry, at);
 CREATE INDEX portal_audit_at ON portal_audit (at)
-`}
+`, passkeyTables}
 
 // Store is what the pages keep: sessions, codes and the audit. Several instances may share it.
 type Store struct{ db *sql.DB }
@@ -195,12 +195,7 @@ func (s *Store) proved(ctx context.Context, id, method string, now time.Time) er
 
 // spend uses something up; of any number of calls for the same one exactly one is true.
 func (s *Store) spend(ctx context.Context, what string, now time.Time) (bool, error) {
-	r, err := s.db.ExecContext(ctx, "INSERT INTO portal_spent (what, at) VALUES ($1, $2) ON CONFLICT (what) DO NOTHING", what, now.UnixMilli())
-	if err != nil {
-		return false, err
-	}
-	n, err := r.RowsAffected()
-	return n == 1, err
+	return changed(s.db.ExecContext(ctx, "INSERT INTO portal_spent (what, at) VALUES ($1, $2) ON CONFLICT (what) DO NOTHING", what, now.UnixMilli()))
 }
 
 // try counts an attempt; false: there were limit of them within window already. The row is locked before it is read, so that a
@@ -319,6 +314,7 @@ func (s *Store) purge(ctx context.Context, now time.Time, p *config.Portal, rete
 		{"DELETE FROM portal_sessions WHERE seen < $1", now.Add(-time.Duration(p.Idle) - time.Minute)},
 		{"DELETE FROM portal_sessions WHERE created < $1", now.Add(-time.Duration(p.Lifetime))},
 		{"DELETE FROM portal_codes WHERE expires > 0 AND expires < $1", now},
+		{"DELETE FROM portal_challenges WHERE expires < $1", now},
 		{"DELETE FROM portal_spent WHERE at < $1", now.Add(-4 * time.Hour)}, // outlives every one-time code
 		{"DELETE FROM portal_tries WHERE last < $1", now.Add(-time.Hour)},
 		{"DELETE FROM portal_audit WHERE at < $1", now.Add(-retention)},

@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 )
 
@@ -158,6 +159,32 @@ func (t *Tab) Text(selector string) (string, error) {
 // Path is where the tab is.
 func (t *Tab) Path() (string, error) {
 	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("location.pathname"))
+}
+
+// Authenticator is a security key that Chromium plays to a tab. It stays with the tab.
+type Authenticator struct {
+	t  *Tab
+	id webauthn.AuthenticatorID
+}
+
+// Authenticator gives the tab one, which consents to everything and verifies its user. It must be there before a page asks for it.
+func (t *Tab) Authenticator() (*Authenticator, error) {
+	if _, err := chromedp.Call(t.ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
+		return nil, err
+	}
+	added, err := chromedp.Call(t.ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21, Transport: webauthn.AuthenticatorTransportInternal,
+		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true}})
+	if err != nil {
+		return nil, err
+	}
+	return &Authenticator{t, added.AuthenticatorID}, nil
+}
+
+// Verify says whether the authenticator knows its user by the finger from now on.
+func (a *Authenticator) Verify(verified bool) error {
+	_, err := chromedp.Call(a.t.ctx, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: verified})
+	return err
 }
 
 // Cookies is what a script of the page sees of cookies.

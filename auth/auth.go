@@ -179,7 +179,7 @@ type Entry struct {
 	// State is the entry's password and lock state.
 	State State
 	// Copied says that the entry comes from a copy, is shared, and must not be changed. Its State may be older than that
-	// of the directory, which need not tell of locks that it sets itself; Directory.State reads it.
+	// of the directory, which need not tell of locks that it sets itself; Directory.State reads it where it matters.
 	Copied bool
 	// Stale says that the entry comes from a copy that is not current, since no server answers. It may accept an app
 	// password, and nothing else: what does not fit it may fit the directory.

@@ -54,6 +54,15 @@ const (
 //
 // The same password is forwarded once at a time until it is accepted, and no more passwords are
 // under way than the budget could bear if all failed. The others wait for the outcome.
+//
+// # The state of a copy
+//
+// The state that comes with a copied entry may be older than the directory's, and in a row of old and new ones each would seem
+// to be a change. Where the state can decide something it is therefore read (unread): where there is a budget, where a
+// failure of the entry is remembered, and where the same password is under way. Else every state
+// leads to the same verdict, and that of the copy is only what a failure is held against afterwards: a
+// password is known bad for good if nothing changed since, as one server showed it before and after. What the copy
+// has missed looks like a change then, and the mark holds for the window; after it the password is judged by a state that was read.
 type failures struct {
 	seed   maphash.Seed
 	max    int // accounts per shard
@@ -113,6 +122,8 @@ type question struct {
 	fingerprint string // of the state that the lookup returned
 	lock        string // likewise
 	counted     int    // failures that the upstream counted at the lookup
+	server      string // that showed the state
+	copied      bool   // the state is that of a copy
 	source      netip.Addr
 	budget      budget
 }
@@ -123,6 +134,7 @@ const (
 	toForward verdict = iota
 	knownBad
 	overBudget
+	unread // the state of a copy does not decide it: ask again with the directory's
 )
 
 // outcome is what became of a forwarded password.
@@ -176,6 +188,13 @@ func (f *failures) try(q question, now time.Time) (t *ticket, v verdict, wait <-
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	a := shard.account(q.key, f.max, now)
+	if q.copied {
+		if !a.indifferent(q) {
+			return nil, unread, nil
+		}
+		a.settle(q, now)
+		return a.fly(f, q, true), toForward, nil
+	}
 	a.settle(q, now)
 	known := a.accepted == q.password
 	if known && now.Sub(a.acceptedAt) < freshFor {
@@ -213,6 +232,11 @@ func (f *failures) try(q question, now time.Time) (t *ticket, v verdict, wait <-
 		return nil, toForward, a.wait()
 	}
 	return a.fly(f, q, true), toForward, nil
+}
+
+// indifferent reports whether a password is forwarded, and alone, whatever the state of the directory is.
+func (a *account) indifferent(q question) bool {
+	return q.budget.limit == 0 && len(a.bad) == 0 && a.flying[q.password] == 0
 }
 
 // settle forgets what the upstream has forgotten.
@@ -280,7 +304,7 @@ func (t *ticket) land(o outcome, after State, readable bool, now time.Time) {
 }
 
 // fail counts and marks a failure. The mark holds without a limit of time if nothing changed from the lookup to
-// the answer. If the state did change meanwhile, it may be that the failure itself changed it, or that the
+// the answer, as the server shows it that gave the answer. If the state did change meanwhile, it may be that the failure itself changed it, or that the
 // password was changed a moment after it was refused, or the account locked a moment before; then the mark holds
 // for the window only, since a right password must not be refused for ever.
 func (a *account) fail(q question, after State, readable bool, now time.Time) {
@@ -297,7 +321,7 @@ func (a *account) fail(q question, after State, readable bool, now time.Time) {
 		a.accepted = digest{}
 	}
 	mark := badMark{at: now}
-	if !readable || after.Locked || after.Fingerprint == "" || after.Fingerprint != q.fingerprint {
+	if !readable || after.Locked || after.Fingerprint == "" || after.Fingerprint != q.fingerprint || after.Server != q.server {
 		mark.until = now.Add(q.budget.window)
 	}
 	if readable && after.Fingerprint != a.fingerprint {

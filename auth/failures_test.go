@@ -7,18 +7,21 @@ import (
 
 // asker puts questions to failures, for tests of what is under way at the same time.
 type asker struct {
-	f   *failures
-	now time.Time
-	b   budget
+	f      *failures
+	now    time.Time
+	b      budget
+	copied bool
 }
 
-// try is f, w or r: the password may be forwarded, waits for another, or is refused.
+// try is f, w, r or u: the password may be forwarded, waits for another, is refused, or the state must be read.
 func (a *asker) try(password byte) (string, *ticket) {
-	q := question{key: "alice", password: digest{password}, fingerprint: "x", budget: a.b}
+	q := question{key: "alice", password: digest{password}, fingerprint: "x", budget: a.b, copied: a.copied}
 	t, v, wait := a.f.try(q, a.now)
 	switch {
 	case wait != nil:
 		return "w", nil
+	case v == unread:
+		return "u", nil
 	case v != toForward:
 		return "r", nil
 	default:
@@ -62,6 +65,28 @@ func TestOneAtATime(t *testing.T) {
 	tickets[0].land(wasAccepted, State{}, false, a.now)
 	if verdicts, _ = a.all(1, 1, 1); verdicts != "fff" {
 		t.Errorf("accepted again: %s", verdicts)
+	}
+}
+
+// TestCopiedState: by the state of a copy a password is forwarded alone, and only while nothing is remembered and nothing limited.
+func TestCopiedState(t *testing.T) {
+	t.Parallel()
+	a := &asker{f: newFailures(16), now: newClock().now(), b: budget{window: time.Hour}, copied: true}
+	verdicts, tickets := a.all(1, 1, 2, 2)
+	if verdicts != "fufu" {
+		t.Errorf("under way: %s", verdicts)
+	}
+	tickets[0].land(wasAccepted, State{}, false, a.now)
+	if verdicts, _ := a.all(1, 1); verdicts != "fu" {
+		t.Errorf("just accepted: %s", verdicts)
+	}
+	tickets[1].land(hasFailed, State{}, false, a.now)
+	if verdicts, _ := a.all(1, 2, 3); verdicts != "uuu" {
+		t.Errorf("a failure is remembered: %s", verdicts)
+	}
+	a = &asker{f: newFailures(16), now: a.now, b: budget{limit: 100, window: time.Hour}, copied: true}
+	if verdicts, _ := a.all(1, 2); verdicts != "uu" {
+		t.Errorf("a budget: %s", verdicts)
 	}
 }
 

@@ -39,21 +39,17 @@ func (a *attempt) deniedByRule() bool {
 
 // knownBadOrBudget is row 14. Where it does not decide it holds a ticket, which row 15 lands.
 func (a *attempt) knownBadOrBudget(ctx context.Context) bool {
-	if a.d.Entry.Copied {
+	password := a.mem.digest(useFailure, a.d.Entry.Key, a.password)
+	v, err := unread, error(nil)
+	if e := a.d.Entry; !e.Copied || !e.State.Locked { // a lock may be over, and nothing tells a copy
+		a.ticket, v, err = a.mem.failures.admit(ctx, a.question(password), a.mem.now)
+	}
+	if v == unread && err == nil {
 		if err := a.readState(ctx); err != nil {
 			return a.fail(14, Unavailable, ReasonUpstream, err)
 		}
+		a.ticket, v, err = a.mem.failures.admit(ctx, a.question(password), a.mem.now)
 	}
-	e := a.d.Entry
-	t, v, err := a.mem.failures.admit(ctx, question{
-		key:         e.Key,
-		password:    a.mem.digest(useFailure, e.Key, a.password),
-		fingerprint: e.State.Fingerprint,
-		lock:        e.State.Lock,
-		counted:     e.State.Failures,
-		source:      sourceOf(a.bind.Client.Addr),
-		budget:      a.budget(),
-	}, a.mem.now)
 	switch {
 	case err != nil:
 		return a.fail(14, Unavailable, ReasonUpstream, fmt.Errorf("waiting for the same password: %w", err))
@@ -62,22 +58,36 @@ func (a *attempt) knownBadOrBudget(ctx context.Context) bool {
 	case v == overBudget:
 		return a.refuse(14, ReasonBudget)
 	}
-	a.ticket = t
 	return false
 }
 
-// readState replaces the state of a copy by that of the moment: with an old one beside a new one, each look would seem to be a change,
-// and forget what failed. An entry that is gone is the upstream's to refuse.
+// question is what row 14 asks of the memory, by the state that the entry has.
+func (a *attempt) question(password digest) question {
+	e := a.d.Entry
+	return question{
+		key:         e.Key,
+		password:    password,
+		fingerprint: e.State.Fingerprint,
+		lock:        e.State.Lock,
+		counted:     e.State.Failures,
+		server:      e.State.Server,
+		copied:      e.Copied,
+		source:      sourceOf(a.bind.Client.Addr),
+		budget:      a.budget(),
+	}
+}
+
+// readState replaces the state of a copy by that of the moment. An entry that is gone is the upstream's to refuse.
 func (a *attempt) readState(ctx context.Context) error {
 	state, err := a.dir.State(ctx, a.d.Entry)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	e := *a.d.Entry
+	e.Copied = false
+	switch {
+	case err == nil:
+		e.State = state
+	case !errors.Is(err, ErrNotFound):
 		return err
 	}
-	e := *a.d.Entry
-	e.State, e.Copied = state, false
 	a.d.Entry = &e
 	return nil
 }
@@ -162,7 +172,8 @@ func (a *attempt) learn(ctx context.Context, answer *Answer) landing {
 		return landing{reason: ReasonAccount}
 	}
 	state, err := a.dir.State(ctx, a.d.Entry)
-	if a.d.Entry.State.Locked {
+	// A copy cannot tell whether this failure locked the account or one before it. What was refused by a lock is not remembered.
+	if before := a.d.Entry; before.State.Locked || before.Copied && state.Locked {
 		return landing{reason: ReasonLocked}
 	}
 	// After a failover the state may be that of a server which knows a newer password than the one that refused, or an

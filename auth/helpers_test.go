@@ -51,6 +51,7 @@ type upstream struct {
 
 	findErr, stateErr, denyErr, bindErr error
 	state                               func(e *Entry) State // nil: that of the entry
+	copied                              func(e *Entry)       // makes a copy of what is found, with a state of its own; nil: it is none
 	answer                              func(dn, password string) *Answer
 	absent                              string
 
@@ -95,6 +96,10 @@ func (u *upstream) Find(ctx context.Context, name string) (*Entry, error) {
 		return nil, fmt.Errorf("%w: searched", ErrNotFound)
 	}
 	found := *e
+	if u.copied != nil {
+		found.Copied = true
+		u.copied(&found)
+	}
 	return &found, ctx.Err()
 }
 

@@ -21,6 +21,8 @@ type policyModel struct {
 	ad       bool          // its texts
 	opaque   bool          // nothing of the state is readable
 	noisy    bool          // every failure changes the state that can be read, as entryCSN does
+	behind   bool          // entries are found in a copy, which is always one change behind
+	hidden   bool          // nobody knows of the policy
 
 	password string
 	changed  int
@@ -28,12 +30,18 @@ type policyModel struct {
 	locked   bool
 	worst    int
 	noise    int
+	before   State // of the last publish but one
 }
 
 func (m *policyModel) install(s *site) {
 	m.s = s
-	s.lockout = Lockout{MaxFailures: m.max, Interval: m.interval}
+	if !m.hidden {
+		s.lockout = Lockout{MaxFailures: m.max, Interval: m.interval}
+	}
 	s.user("alice", "")
+	if m.behind {
+		s.copied = func(e *Entry) { e.State = m.before }
+	}
 	m.password = aliceMain
 	s.answer = m.answer
 	m.publish()
@@ -45,7 +53,7 @@ func (m *policyModel) publish() {
 	if m.opaque {
 		state = State{}
 	}
-	m.s.entries["alice"].State = state
+	m.before, m.s.entries["alice"].State = m.s.entries["alice"].State, state
 }
 
 func (m *policyModel) answer(_, password string) *Answer {
@@ -121,6 +129,11 @@ var models = map[string]policyModel{
 	"nothing readable":        {max: 5, opaque: true},
 	"nothing readable, timed": {max: 5, interval: 30 * time.Minute, restart: true, opaque: true},
 	"state changes by itself": {max: 5, noisy: true},
+
+	"replica, openldap":                {max: 5, behind: true},
+	"replica, active directory":        {max: 5, interval: 30 * time.Minute, restart: true, ad: true, behind: true},
+	"replica, nothing readable":        {max: 5, opaque: true, behind: true},
+	"replica, state changes by itself": {max: 5, noisy: true, behind: true},
 }
 
 // TestSevenDays: two phones with old passwords ask every minute, all from behind the same router as the user, and

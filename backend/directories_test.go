@@ -177,6 +177,9 @@ func (r *real) follows(t *testing.T, u *Upstream) {
 	if err != nil || !e.Copied || !e.Eligible || !e.User {
 		t.Fatalf("%+v, %v", e, err)
 	}
+	if st, err := u.State(testContext(t, soon), e); err != nil || st != e.State || st.Server == "" {
+		t.Errorf("state %+v, %v; that of the copy is %+v", st, err, e.State)
+	}
 	r.change(t, "eve", "add: appPassword\nappPassword: $app$y$h")
 	until(t, "value added", 2*soon, func() bool { return len(heldCopy(u, eve)) == len("$app$x$h $app$y$h ") })
 	r.change(t, "eve", "delete: appPassword\nappPassword: $app$x$h")

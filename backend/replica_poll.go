@@ -211,7 +211,9 @@ func (p *poll) replace(found map[string]listed) {
 		case !still:
 			p.table.remove(key)
 		case held.same(l.record):
-			delete(found, key)
+			if held.entry.State == l.record.entry.State {
+				delete(found, key)
+			}
 		default:
 			differ++
 		}

@@ -515,7 +515,9 @@ func TestPollReplace(t *testing.T) {
 	p.touched.note("hinted")
 	p.table.vacate("uid=moved,"+people, "") // a hint that has the DN only
 	p.touched.note("uid=moved," + people)
-	p.replace(map[string]listed{"same": make("same", "old"), "stale": make("stale", "old"), "hinted": make("hinted", "old"), "moved": make("moved", "old"), "fresh": make("fresh", "old")})
+	locked := make("same", "old") // the list alone tells of a state that comes without a change
+	locked.record.entry.State.Lock = "locked"
+	p.replace(map[string]listed{"same": locked, "stale": make("stale", "old"), "hinted": make("hinted", "old"), "moved": make("moved", "old"), "fresh": make("fresh", "old")})
 	p.touched.end()
 	got := map[string]string{}
 	for k, r := range p.table.records() {
@@ -523,6 +525,9 @@ func TestPollReplace(t *testing.T) {
 	}
 	if len(got) != 3 || got["same"] != "old" || got["stale"] != "new" || got["fresh"] != "old" {
 		t.Errorf("%v", got)
+	}
+	if got := p.table.records()["same"].entry.State.Lock; got != "locked" {
+		t.Errorf("the state is still %q", got)
 	}
 	if p.touched.note("late"); p.touched.has("late", "") {
 		t.Error("noted while no list is read")

@@ -53,7 +53,7 @@ func (u *Upstream) record(sv *survey, t *table, se wire.SearchEntry) (*record, s
 	if err != nil {
 		return nil, "", err
 	}
-	e.Eligible, e.Copied = true, true
+	e.Eligible, e.Copied, e.State.Server = true, true, t.server
 	keys, odd := u.nameKeys(sv, t, se)
 	if odd {
 		t.mu.Lock()
@@ -72,7 +72,7 @@ func (u *Upstream) record(sv *survey, t *table, se wire.SearchEntry) (*record, s
 }
 
 // same reports whether another record of the entry says the same of it. Its
-// state does not count: it is read anew before it is used.
+// state does not count: it changes by failed logins, and is read where it matters.
 func (r *record) same(other *record) bool {
 	sorted := func(values [][]byte) [][]byte {
 		list := slices.Clone(values)

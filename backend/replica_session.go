@@ -131,6 +131,7 @@ func (u *Upstream) newSession(ctx context.Context, fail context.CancelCauseFunc)
 	if s.link == nil {
 		return nil, err
 	}
+	s.table.server = s.link.Server()
 	return s, nil
 }
 

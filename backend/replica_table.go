@@ -26,6 +26,7 @@ type table struct {
 	changed map[string]struct{} // the IDs that have changed since the snapshot was written, see note; nil: none was
 
 	copied *copiedAttributes // what is held of each user besides; never changed
+	server string            // who shows what it holds, as in auth.State; never changed
 }
 
 // record is one user.

@@ -190,6 +190,8 @@ type Entry struct {
 type State struct {
 	// Fingerprint is equal as long as the password is; "" where nothing that changes with it is readable.
 	Fingerprint string
+	// Changed tells when the password was changed last, and changes with nothing else of the entry; "" where that is not readable.
+	Changed string
 	// Lock is equal as long as the account is neither locked nor unlocked, disabled nor enabled.
 	Lock string
 	// Locked says that the entry shows a lock.

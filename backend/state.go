@@ -15,6 +15,8 @@ type stateAttribute struct {
 	// password: it changes with the password. Without any such attribute
 	// nothing can be said about whether the password is still the same.
 	password bool
+	// only: and with nothing else.
+	only bool
 }
 
 // The indexes of the attributes that are looked into.
@@ -47,13 +49,14 @@ var stateAttributes = [...]stateAttribute{
 	attrTmpLockEnd:     {name: "pwdAccountTmpLockoutEnd"},
 	attrPwdStart:       {name: "pwdStartTime"},
 	attrPwdEnd:         {name: "pwdEndTime"},
-	{name: "pwdChangedTime", password: true},
-	{name: "pwdLastSet", password: true},
-	{name: "krbLastPwdChange", password: true},
+	{name: "pwdChangedTime", password: true, only: true},
+	{name: "pwdLastSet", password: true, only: true},
+	{name: "krbLastPwdChange", password: true, only: true},
 	{name: "passwordExpirationTime", password: true},
 	{name: "pwdReset"},
 	{name: "accountExpires"},
 	{name: "krbPrincipalExpiration"},
+	{name: "pwdUpdateTime", password: true, only: true}, // 389 DS with passwordTrackUpdateTime
 }
 
 // stateSelection is the encoded selection of stateAttributes and failureAttributes.
@@ -79,10 +82,10 @@ func (v *stateValues) take(a wire.Attribute) {
 
 // state is the fingerprint and the lock. The fingerprint is of the attributes
 // that change with the password, "" where none is readable: the lock state
-// alone would stay the same over a password reset. lockFor is how long the
+// alone would stay the same over a password reset. Changed is of those that change with nothing else. lockFor is how long the
 // server keeps an account locked; 0: for good, or not known.
 func (v *stateValues) state(useCSN bool, lockFor time.Duration, now time.Time) auth.State {
-	var password, lock strings.Builder
+	var password, changed, lock strings.Builder
 	for i, a := range stateAttributes {
 		switch {
 		case v[i] == "", i == attrEntryCSN && !useCSN:
@@ -90,11 +93,14 @@ func (v *stateValues) state(useCSN bool, lockFor time.Duration, now time.Time) a
 			// They change by the mere passing of time, and with each failed bind.
 		case a.password:
 			password.WriteString(a.name + "=" + v[i] + "\n")
+			if a.only {
+				changed.WriteString(a.name + "=" + v[i] + "\n")
+			}
 		default:
 			lock.WriteString(a.name + "=" + v[i] + "\n")
 		}
 	}
-	return auth.State{Fingerprint: password.String(), Lock: lock.String(), Locked: v.locked(lockFor, now)}
+	return auth.State{Fingerprint: password.String(), Changed: changed.String(), Lock: lock.String(), Locked: v.locked(lockFor, now)}
 }
 
 // Bits of userAccountControl and of its computed sister.

@@ -80,6 +80,7 @@ type User struct {
 	Key      string // the canonical identity of the entry, see auth.Entry
 	DN       string // as the directory spells it
 	Eligible bool   // neither disabled nor outside of users.filter
+	Changed  string // when the password was changed last, see auth.State; of Find only
 	Set      *Set
 }
 
@@ -94,7 +95,7 @@ func (m *Manager) Find(ctx context.Context, name string) (*User, error) {
 	case !e.User:
 		return nil, ErrNotUser
 	}
-	return &User{Key: e.Key, DN: e.DN, Eligible: e.Eligible, Set: NewSet(e.Values)}, nil
+	return &User{Key: e.Key, DN: e.DN, Eligible: e.Eligible, Changed: e.State.Changed, Set: NewSet(e.Values)}, nil
 }
 
 // Each calls f for every user who has a value of the attribute. An error of f

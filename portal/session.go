@@ -75,6 +75,11 @@ func (v *visit) load() error {
 	if err != nil {
 		return err
 	}
+	if v.user.Changed != s.changed {
+		// Whoever has the new password signs in with it; what else the user has begun since goes on.
+		v.p.Log.Info("portal: a session ends, the main password was changed", "user", v.user.DN, "address", addrOf(v.r).String())
+		return v.p.Store.end(ctx, s.entry, s.id)
+	}
 	if s.admin, err = v.p.isAdmin(ctx, v.user.DN); err != nil {
 		return err
 	}
@@ -112,7 +117,7 @@ func (v *visit) fresh() bool {
 // enter begins a new session at a stage, in place of the present one: what was sent before the step opens nothing after it.
 func (v *visit) enter(stage, method, entry, dn string) error {
 	now := v.p.Now()
-	s := &session{token: newToken(), entry: entry, dn: dn, stage: stage, created: now, seen: now, method: method}
+	s := &session{token: newToken(), entry: entry, dn: dn, stage: stage, created: now, seen: now, method: method, changed: v.user.Changed}
 	if stage == stageFull {
 		s.factorAt = now
 	}

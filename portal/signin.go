@@ -79,6 +79,7 @@ func (v *visit) signIn() error {
 	if err != nil {
 		return err
 	}
+	u.Changed = d.Entry.State.Changed // as it was before the password was right: it may be another one by now
 	v.user, v.person = u, about
 	if err := v.enter(stagePassword, "", u.Key, u.DN); err != nil {
 		return err

@@ -59,7 +59,9 @@ CREATE TABLE portal_audit (
 );
 CREATE INDEX portal_audit_entry ON portal_audit (entry, at);
 CREATE INDEX portal_audit_at ON portal_audit (at)
-`, passkeyTables}
+`, passkeyTables, `
+ALTER TABLE portal_sessions ADD COLUMN changed TEXT NOT NULL DEFAULT ''
+`}
 
 // Store is what the pages keep: sessions, codes and the audit. Several instances may share it.
 type Store struct{ db *sql.DB }
@@ -112,6 +114,7 @@ type session struct {
 	seen      time.Time
 	factorAt  time.Time // when a second factor was proved last; zero: never
 	method    string    // how the second factor was proved
+	changed   string    // when the main password was changed last, at the sign-in; see auth.State
 	admin     bool      // by the directory, at this request
 }
 
@@ -126,8 +129,8 @@ func (s *Store) session(ctx context.Context, token, agent string, now time.Time,
 	x := &session{token: token, id: digest("session", token)}
 	var created, seen, factor int64
 	var boundTo string
-	err := s.db.QueryRowContext(ctx, "SELECT entry, dn, stage, agent, created, seen, factor_at, method FROM portal_sessions WHERE id = $1", x.id).
-		Scan(&x.entry, &x.dn, &x.stage, &boundTo, &created, &seen, &factor, &x.method)
+	err := s.db.QueryRowContext(ctx, "SELECT entry, dn, stage, agent, created, seen, factor_at, method, changed FROM portal_sessions WHERE id = $1", x.id).
+		Scan(&x.entry, &x.dn, &x.stage, &boundTo, &created, &seen, &factor, &x.method, &x.changed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNoSession
 	}
@@ -153,8 +156,8 @@ func (s *Store) session(ctx context.Context, token, agent string, now time.Time,
 // begin stores a new session.
 func (s *Store) begin(ctx context.Context, x *session, agent string) error {
 	x.id = digest("session", x.token)
-	_, err := s.db.ExecContext(ctx, `INSERT INTO portal_sessions (id, entry, dn, stage, agent, created, seen, factor_at, method)
-VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8)`, x.id, x.entry, x.dn, x.stage, digest("agent", agent), x.created.UnixMilli(), millis(x.factorAt), x.method)
+	_, err := s.db.ExecContext(ctx, `INSERT INTO portal_sessions (id, entry, dn, stage, agent, created, seen, factor_at, method, changed)
+VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9)`, x.id, x.entry, x.dn, x.stage, digest("agent", agent), x.created.UnixMilli(), millis(x.factorAt), x.method, x.changed)
 	return err
 }
 

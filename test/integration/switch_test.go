@@ -180,3 +180,35 @@ func TestSwitches(t *testing.T) {
 	}
 	canaryFree(t, a.output(), phone.Password, spare.Password, "alice-main", "bob-main", "canary-by-ldap", made[strings.Index(made, `"password":"`)+12:][:29])
 }
+
+// TestPasswordChangeEndsSessions: with a password policy, which tells when a password was changed, OpenLDAP ends the sessions at the pages.
+func TestPasswordChangeEndsSessions(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{Lockout: true})
+	page := fmt.Sprintf("localhost:%d", freePort(t))
+	yaml := replaceOnce(t, baseConfig(s, "", ""), "users:\n", "users:\n  name_filter: (|(uid=%s)(mail=%s))\n")
+	startAppbind(t, yaml+fmt.Sprintf("portal: {listen: '%s', url: 'http://%s'}\n", strings.Replace(page, "localhost", "127.0.0.1", 1), page))
+	within(t, "the pages", patience, func() bool { code, _, _ := ask(t, page, "/sign-in", "", nil); return code == 200 })
+	begin := func(password string) string {
+		t.Helper()
+		code, to, session := ask(t, page, "/sign-in", "", url.Values{"name": {"alice"}, "password": {password}})
+		if code != 303 || to != "/second-factor" || session == "" {
+			t.Fatalf("sign-in: %d %s", code, to)
+		}
+		return session
+	}
+	goesOn := func(what, session string, want bool) {
+		t.Helper()
+		if code, to, _ := ask(t, page, "/second-factor", session, nil); code == 200 != want || !want && to != "/sign-in" {
+			t.Errorf("%s: %d %s", what, code, to)
+		}
+	}
+	before := begin("alice-main")
+	ask(t, page, "/sign-in", "", url.Values{"name": {"alice"}, "password": {"wrong"}})
+	s.addSecret("alice", newPassword(t, "phone").Value)
+	goesOn("after a failure and an app password", before, true)
+	s.modify("dn: " + userDN("alice") + "\nchangetype: modify\nreplace: userPassword\nuserPassword: alice-next\n")
+	after := begin("alice-next")
+	goesOn("begun with the old password", before, false)
+	goesOn("begun with the new one", after, true)
+}

@@ -115,11 +115,11 @@ func (s *Schema) Names() []string {
 func (s *Schema) has(name string) bool { return s.known[strings.ToLower(name)] }
 
 // among reports whether a description without its options is one of names. It
-// allocates nothing. White space around and "OID." before an OID, which some
-// servers let pass, make no difference.
+// allocates nothing. White space around, "OID." before an OID, and a NUL with whatever follows it
+// (Samba takes names for strings of C), which some servers let pass, make no difference.
 func among(names []string, description []byte) bool {
 	for i, c := range description {
-		if c == ';' {
+		if c == ';' || c == 0 {
 			description = description[:i]
 			break
 		}

@@ -62,6 +62,7 @@ type refusal struct {
 // The guard's refusals. Their texts say nothing of the entry that was asked about.
 var (
 	refuseSecrets      = &refusal{wire.ResultInsufficientAccessRights, "the app password attribute is not accessible here"}
+	refuseDescription  = &refusal{wire.ResultProtocolError, "malformed attribute description"}
 	refuseUntyped      = &refusal{wire.ResultInsufficientAccessRights, "a filter without an attribute type is not allowed here"}
 	refuseWide         = &refusal{wire.ResultInsufficientAccessRights, "name the attributes to be read: all of them is not allowed in this control"}
 	refuseCarrier      = &refusal{wire.ResultInsufficientAccessRights, "this control is not allowed here"}
@@ -121,7 +122,10 @@ func (g *guard) operation(op wire.Op, body []byte) *refusal {
 		if err != nil {
 			return refuseRequest
 		}
-		return refuseIf(g.namedIn(c.DN) || g.hidden(c.Attribute))
+		if g.namedIn(c.DN) {
+			return refuseSecrets
+		}
+		return g.asks(c.Attribute)
 	case wire.OpModifyDNRequest:
 		d, err := wire.DecodeModifyDN(body)
 		if err != nil {
@@ -164,11 +168,8 @@ func refuseIf(named bool) *refusal {
 func (g *guard) filter(filter []byte, malformed *refusal) *refusal {
 	var r *refusal
 	err := wire.EachFilterItem(filter, func(i wire.FilterItem) bool {
-		switch {
-		case len(i.Attribute) == 0:
-			r = refuseUntyped
-		case g.hidden(i.Attribute):
-			r = refuseSecrets
+		if r = refuseUntyped; len(i.Attribute) > 0 {
+			r = g.asks(i.Attribute)
 		}
 		return r == nil
 	})
@@ -176,6 +177,33 @@ func (g *guard) filter(filter []byte, malformed *refusal) *refusal {
 		return malformed
 	}
 	return r
+}
+
+// asks refuses a question about an attribute of which nothing may be asked, and one about what is no attribute
+// description: Samba (4.17 seen) ends a name at a NUL, so that "appPassword\x00x" is the attribute, and makes a filter in
+// text of a compare, so that an attribute "|(cn=x)(appPassword" asks about it too.
+func (g *guard) asks(description []byte) *refusal {
+	switch {
+	case g.hidden(description):
+		return refuseSecrets
+	case !isDescription(description):
+		return refuseDescription
+	}
+	return nil
+}
+
+// isDescription reports whether b can be an attribute description (RFC 4512 2.5), with the spaces around it, the OID
+// prefix of RFC 1779 and the underscores that some servers take.
+func isDescription(b []byte) bool {
+	b = typeName(b)
+	for i, c := range b {
+		// A leading zero is another spelling of an OID for who reads its numbers.
+		padded := c == '0' && i+1 < len(b) && '0' <= b[i+1] && b[i+1] <= '9' && (i == 0 || b[i-1] == '.')
+		if !isNameByte(c) || padded {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 // hidden reports whether nothing may be asked about an attribute: the secrets

@@ -84,8 +84,8 @@ func (g *guard) sortKeys(value []byte) *refusal {
 		if name, key, err = wire.Expect(key, wire.TagOctetString); err != nil || len(name) == 0 {
 			return refuseControlValue
 		}
-		if g.hidden(name) {
-			return refuseSecrets
+		if r := g.asks(name); r != nil {
+			return r
 		}
 		for len(key) > 0 {
 			if _, _, key, err = wire.Element(key); err != nil {
@@ -174,8 +174,8 @@ func (g *guard) deref(value []byte) *refusal {
 		if name, spec, err = wire.Expect(spec, wire.TagOctetString); err != nil || len(name) == 0 {
 			return refuseControlValue
 		}
-		if g.hidden(name) {
-			return refuseSecrets
+		if r := g.asks(name); r != nil {
+			return r
 		}
 		list, err := berWhole(spec, wire.TagSequence)
 		if err != nil {
@@ -198,7 +198,7 @@ func (g *guard) attributeScope(value []byte) *refusal {
 	if err != nil || len(name) == 0 {
 		return refuseControlValue
 	}
-	return refuseIf(g.hidden(name))
+	return g.asks(name)
 }
 
 // duplicates checks a duplicate entry request: SEQUENCE { SEQUENCE OF

@@ -142,6 +142,34 @@ func TestGuardRefusesCompares(t *testing.T) {
 	}
 }
 
+// TestGuardRefusesDescriptions: what is no attribute description may be the attribute to a server.
+func TestGuardRefusesDescriptions(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]*refusal{
+		"appPassword\x00": refuseDescription, "appPassword\x00x": refuseDescription, "OID.2.25.987654321\x00": refuseDescription,
+		"|(cn=x)(appPassword": refuseDescription, "cn\x00x": refuseDescription, "2.25.0987654321": refuseDescription, "cn=x": refuseDescription,
+		"cn*": refuseDescription, " ": refuseDescription, "c\u00f6": refuseDescription,
+		"cn": nil, " cn ": nil, "cn;lang-de": nil, "OID.2.5.4.3": nil, "2.5.4.3": nil, "0.9.2342.19200300.100.1.1": nil, "my_name-0": nil,
+	} {
+		item := wire.CloseElement(wire.AppendStrings(nil, name, "$app$"), 0, 0xa3)
+		s := wire.SearchRequest{Base: []byte("dc=org"), Filter: item}
+		list := sequence(sequence(text(name)))
+		for what, m := range map[string]wire.Message{
+			"filter":         ask(wire.OpSearchRequest, s.Append(nil), nil),
+			"compare":        ask(wire.OpCompareRequest, compareBody(aliceDN, name, "$app$*)"), nil),
+			"sort":           ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), wire.AppendControl(nil, controlSort, false, list)),
+			"assertion":      ask(wire.OpDelRequest, []byte(aliceDN), wire.AppendControl(nil, controlAssertion, false, item)),
+			"matched values": ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), wire.AppendControl(nil, controlMatched, false, sequence(item))),
+			"deref":          ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), wire.AppendControl(nil, controlDeref, false, sequence(sequence(text(name), sequence(text("cn")))))),
+			"scoped query":   ask(wire.OpSearchRequest, searchBody(t, "dc=org", "(uid=*)"), wire.AppendControl(nil, controlASQ, false, sequence(text(name)))),
+		} {
+			if r := testGuard.request(m); r != want {
+				t.Errorf("%s of %q: %+v", what, name, r)
+			}
+		}
+	}
+}
+
 func TestGuardRefusesBatches(t *testing.T) {
 	t.Parallel()
 	inner := wire.AppendMessage(nil, 1, wire.OpSearchRequest, searchBody(t, "dc=org", "(appPassword=$app$*)", "appPassword"), nil)

@@ -29,7 +29,26 @@ func (m Message) ValidateRequest() error {
 	if err := m.validateRequestBody(); err != nil {
 		return err
 	}
-	return EachControl(m.Controls, anyControl)
+	named := true
+	err := EachControl(m.Controls, func(c Control) bool {
+		named = isName(c.OID)
+		return named
+	})
+	if err == nil && !named {
+		err = ErrMalformed
+	}
+	return err
+}
+
+// isName reports whether the name of a control or an extended operation can be an OID (RFC 4511 4.1.2). Samba takes such
+// names for strings of C: "1.2.3" with a NUL and anything behind it is another one to us, and the same to it.
+func isName(name []byte) bool {
+	for _, c := range name {
+		if (c < '0' || c > '9') && c != '.' {
+			return false
+		}
+	}
+	return true
 }
 
 func anyControl(Control) bool { return true }
@@ -58,7 +77,10 @@ func (m Message) validateRequestBody() error {
 	case OpAbandonRequest:
 		_, err = DecodeAbandon(m.Body)
 	case OpExtendedRequest:
-		_, err = DecodeExtended(m.Body)
+		var x ExtendedRequest
+		if x, err = DecodeExtended(m.Body); err == nil && !isName(x.Name) {
+			err = ErrMalformed
+		}
 	default:
 		err = ErrMalformed
 	}

@@ -114,6 +114,8 @@ func TestValidateRequest(t *testing.T) {
 
 		{name: "extended", op: OpExtendedRequest, body: "80 03 31 2e 33"},
 		{name: "extended with a value", op: OpExtendedRequest, body: "80 03 31 2e 33 81 00"},
+		{name: "extended, NUL in the name", op: OpExtendedRequest, body: "80 04 31 2e 33 00", bad: true},
+		{name: "extended, a word", op: OpExtendedRequest, body: "80 03 61 62 63", bad: true},
 		{name: "extended, no name", op: OpExtendedRequest, body: "81 00", bad: true},
 		{name: "extended, empty name", op: OpExtendedRequest, body: "80 00", bad: true},
 
@@ -131,6 +133,17 @@ func TestValidateRequestID(t *testing.T) {
 		m, err := Parse(message(id, OpUnbindRequest, nil, nil))
 		if err != nil || (m.ValidateRequest() != nil) != bad {
 			t.Errorf("ID %d: %v, %v", id, err, m.ValidateRequest())
+		}
+	}
+}
+
+// TestValidateControlNames: a name that is no OID is one to servers that stop at a NUL.
+func TestValidateControlNames(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]bool{"1.2.3": false, "1.2.3\x00": true, "1.2.3\x00x": true, "1.2.3 ": true, "abc": true} {
+		m, err := Parse(message(1, OpUnbindRequest, nil, AppendControl(AppendControl(nil, "1.2", false, nil), name, false, nil)))
+		if err != nil || (m.ValidateRequest() != nil) != bad {
+			t.Errorf("%q: %v, %v", name, err, m.ValidateRequest())
 		}
 	}
 }

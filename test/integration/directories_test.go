@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-ldap/ldap/v3"
+
 	"appbind/test/directories"
 )
 
@@ -61,6 +63,7 @@ func TestOtherDirectories(t *testing.T) {
 			apply(d.add(alice, "alice", "alice-main", phone.Value) + d.add(bob, "bob", "bob-main", tablet.Value))
 			a := startAppbind(t, fmt.Sprintf("listeners:\n  - url: ldap://127.0.0.1:0\nupstream:\n  urls: [\"ldap://%s\"]\n  bind_dn: %s\n  bind_password: %s\n"+
 				"users:\n  bases: [\"%s\"]\n  filter: %s\n  name_filter: %s\n%s", s.Address, directories.Service, directories.ServicePW, people, d.filter, d.names, replicaOn))
+			expectHidden(t, "ldap://"+s.Address, a.uri(), alice, phone)
 			eventually(t, "the replica is current", func() bool { return strings.Contains(a.output(), "replica is current") })
 
 			for _, name := range []string{alice, "alice", "alice@example.org"} {
@@ -96,5 +99,34 @@ func TestOtherDirectories(t *testing.T) {
 			}
 			canaryFree(t, a.output(), phone.Password, tablet.Password)
 		})
+	}
+}
+
+// expectHidden: names that some servers take for the attribute (Samba stops at a NUL, and makes a filter of a compare) tell nothing
+// of its values, and write nothing in clear.
+func expectHidden(t *testing.T, direct, uri, user string, held appPassword) {
+	t.Helper()
+	c := bound(t, uri, directories.Service, directories.ServicePW)
+	for name, value := range map[string]string{"appPassword\x00x": held.Value, "appPassword\x00": "$app$*", "|(cn=nobody)(appPassword": "$app$*)"} {
+		if is, err := c.Compare(user, name, value); is || codeOf(err) == 0 {
+			t.Errorf("compare of %q: %v %v", name, is, err)
+		}
+	}
+	m := ldap.NewModifyRequest(user, nil)
+	m.Add("appPassword\x00x", []string{"$app$in clear$clear-canary"})
+	err := c.Modify(m)
+	see := bound(t, direct, directories.Service, directories.ServicePW)
+	r, e := see.Search(ldap.NewSearchRequest(user, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false, "(objectClass=*)", []string{"appPassword"}, nil))
+	if e != nil || len(r.Entries) != 1 {
+		t.Fatal(e)
+	}
+	if stored := r.Entries[0].GetAttributeValues("appPassword"); strings.Contains(strings.Join(stored, " "), "clear-canary") {
+		t.Errorf("stored in clear (%v)", err)
+	}
+	// The control by which a search is sorted, by another name, ends the client.
+	q := ldap.NewSearchRequest(user, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false, "(objectClass=*)", []string{"cn"},
+		[]ldap.Control{ldap.NewControlString("1.2.840.113556.1.4.473\x00x", false, "")})
+	if r, err := c.Search(q); err == nil {
+		t.Errorf("a control that is none: %v", r)
 	}
 }

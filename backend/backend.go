@@ -113,6 +113,8 @@ type Upstream struct {
 	shares      shares
 	tick        atomic.Int64 // counts the caretaker's rounds; the clock of request timeouts
 	lookup      *lookup
+	page        uint16        // pageSize, but in tests
+	lists       chan struct{} // holds one token for each list of users under way, see EachUser
 	replica     replica
 	flights     flights
 	outage      outageWatch
@@ -161,7 +163,8 @@ func New(cfg *config.Config, log *slog.Logger) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{cfg: cfg, log: log, clock: systemClock(), dialer: d, lookup: lookup,
-		surveying: make(chan struct{}, 1), resurvey: make(chan struct{}, 1), linksEnd: make(chan struct{}), absent: absentDN(cfg), panics: new(atomic.Uint64)}
+		surveying: make(chan struct{}, 1), resurvey: make(chan struct{}, 1), linksEnd: make(chan struct{}), absent: absentDN(cfg), panics: new(atomic.Uint64),
+		page: pageSize, lists: make(chan struct{}, maxLists)}
 	u.stop, u.cancel = context.WithCancel(context.Background())
 	for i := range cfg.Upstream.URLs {
 		u.servers = append(u.servers, newServer(u, cfg.Upstream.URLs[i], []byte(cfg.Upstream.BindPassword)))

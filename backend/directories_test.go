@@ -83,7 +83,7 @@ func (r *real) config(url config.URL) *config.Config {
 func (r *real) replica(t *testing.T, url config.URL) *Upstream {
 	t.Helper()
 	u := upstream(t, r.config(url), func(u *Upstream) {
-		u.replica.pause, u.replica.poll, u.replica.list, u.replica.page = 500*time.Millisecond, 2*time.Second, time.Second, 2
+		u.replica.pause, u.replica.poll, u.replica.list, u.page = 500*time.Millisecond, 2*time.Second, time.Second, 2
 	})
 	isCurrent(t, u, true)
 	return u
@@ -137,12 +137,12 @@ aci: (targetattr != "aci")(version 3.0; acl "Sync Request Control"; allow (read,
 	r.follows(t, u)
 	// A list cut short is not used.
 	r.apply(t, "dn: cn=config\nchangetype: modify\nreplace: nsslapd-sizelimit\nnsslapd-sizelimit: 2\n")
-	cut := upstream(t, r.config(r.url()), func(u *Upstream) { u.replica.page = 2 })
+	cut := upstream(t, r.config(r.url()), func(u *Upstream) { u.page = 2 })
 	if i := isCurrent(t, cut, false); i.Err == nil || !strings.Contains(i.Err.Error(), "nsSizeLimit") {
 		t.Errorf("%+v", i)
 	}
 	r.apply(t, "dn: "+directories.Service+"\nchangetype: modify\nreplace: nsSizeLimit\nnsSizeLimit: -1\n-\nreplace: nsPagedSizeLimit\nnsPagedSizeLimit: -1\n")
-	isCurrent(t, upstream(t, r.config(r.url()), func(u *Upstream) { u.replica.page = 2 }), true)
+	isCurrent(t, upstream(t, r.config(r.url()), func(u *Upstream) { u.page = 2 }), true)
 }
 
 // TestRealSamba holds what doc/replica.md says of Samba AD against the server.

@@ -83,61 +83,6 @@ func (u *Upstream) FindLive(ctx context.Context, name string) (*auth.Entry, erro
 	return u.find(ctx, name)
 }
 
-// EachUser calls each for every entry below users.bases that matches
-// users.filter and filter (a whole filter element; nil: all), live, with the
-// values of the secrets attribute. Eligible is true of those that match the
-// enabled filter too. An error of each ends it. An answer that the directory cut
-// short is an error: what is missing in it would be taken for absent.
-func (u *Upstream) EachUser(ctx context.Context, filter []byte, each func(e *auth.Entry) error) error {
-	sv, err := u.surveyed(ctx)
-	if err != nil {
-		return err
-	}
-	eligible := map[string]bool{}
-	var all []*auth.Entry
-	for _, pass := range []struct {
-		filter []byte
-		into   func(e *auth.Entry)
-	}{
-		{wire.AppendAnd(nil, sv.eligible, filter), func(e *auth.Entry) { eligible[e.Key] = true }},
-		{wire.AppendAnd(nil, u.lookup.filter, filter), func(e *auth.Entry) { all = append(all, e) }},
-	} {
-		for _, base := range u.cfg.Users.Bases {
-			if err := u.usersBelow(ctx, sv, base, pass.filter, pass.into); err != nil {
-				return err
-			}
-		}
-	}
-	seen := map[string]bool{}
-	for _, e := range all {
-		if seen[e.Key] { // below two bases
-			continue
-		}
-		seen[e.Key] = true
-		e.Eligible = eligible[e.Key]
-		if err := each(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// usersBelow reads all users below one base.
-func (u *Upstream) usersBelow(ctx context.Context, sv *survey, base string, filter []byte, into func(e *auth.Entry)) error {
-	s := &wire.SearchRequest{Base: []byte(base), Scope: wire.ScopeWhole, Filter: filter, Attributes: u.lookup.selection}
-	r, err := u.ServiceSearch(ctx, s, nil, func(se wire.SearchEntry, _ []byte) error {
-		e, err := u.entry(sv, se)
-		if err == nil {
-			into(e)
-		}
-		return err
-	})
-	if err == nil && r.Code != wire.ResultSuccess {
-		err = codeError(fmt.Sprintf("users below %q", base), r)
-	}
-	return err
-}
-
 // Supports reports whether the root DSE lists a control.
 func (u *Upstream) Supports(control string) bool {
 	return u.survey.Load().root.offers(control)

@@ -17,8 +17,9 @@ import (
 // lookup is what the configuration says about users, encoded once.
 type lookup struct {
 	bases      []wire.DN
-	filter     []byte // users.filter
-	enabled    []byte // users.enabled_filter, unless auto; nil: none
+	outer      []string // users.bases without those below others
+	filter     []byte   // users.filter
+	enabled    []byte   // users.enabled_filter, unless auto; nil: none
 	auto       bool
 	nameFilter []byte // nil: names that are no DN are refused
 	deny       []byte // fallback.deny_filter; nil: nobody
@@ -38,6 +39,13 @@ func newLookup(cfg *config.Config) (*lookup, error) {
 			return nil, fmt.Errorf("users.bases: %q is no DN: %w", b, err)
 		}
 		l.bases = append(l.bases, dn)
+	}
+	for i, b := range l.bases {
+		inner := slices.ContainsFunc(l.bases[:i], func(o wire.DN) bool { return b.HasSuffix(o) }) ||
+			slices.ContainsFunc(l.bases[i+1:], func(o wire.DN) bool { return b.HasSuffix(o) && o.Key() != b.Key() })
+		if !inner {
+			l.outer = append(l.outer, cfg.Users.Bases[i])
+		}
 	}
 	for _, f := range []struct {
 		key, text string

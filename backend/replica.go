@@ -48,7 +48,6 @@ const (
 // entry, an unusual spelling, not current) is looked up live.
 type replica struct {
 	on        bool
-	bases     []string              // users.bases without those below others
 	names     map[string]bool       // the attributes of name_filter, in lower case; nil: names are looked up live
 	selection []byte                // the attributes of the search, besides those for an outage
 	table     atomic.Pointer[table] // of the session; nil: none
@@ -60,7 +59,6 @@ type replica struct {
 
 	// proofPause, pollPause and leastListPause, but in tests.
 	pause, poll, list time.Duration
-	page              uint16 // pageSize, but in tests
 
 	mu      sync.Mutex    // guards the fields below
 	source  source        // of the last session; nil before the first
@@ -71,14 +69,7 @@ type replica struct {
 
 func (r *replica) init(cfg *config.Config, l *lookup) {
 	r.on, r.decided = cfg.AppPasswords.Lookup == "replica", make(chan struct{})
-	r.pause, r.poll, r.list, r.page = proofPause, pollPause, leastListPause, pageSize
-	for i, b := range l.bases {
-		inner := slices.ContainsFunc(l.bases[:i], func(o wire.DN) bool { return b.HasSuffix(o) }) ||
-			slices.ContainsFunc(l.bases[i+1:], func(o wire.DN) bool { return b.HasSuffix(o) && o.Key() != b.Key() })
-		if !inner {
-			r.bases = append(r.bases, cfg.Users.Bases[i])
-		}
-	}
+	r.pause, r.poll, r.list = proofPause, pollPause, leastListPause
 	r.key, r.names = copyKey(cfg), nameAttributes(l.nameFilter)
 	r.selection = l.selection
 	for name := range r.names {

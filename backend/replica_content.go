@@ -28,10 +28,10 @@ type contentSync struct {
 
 func newContentSync(s *session) (*contentSync, error) {
 	c := &contentSync{session: s, moved: make(chan struct{}, 1)}
-	if c.suffixes = suffixesOf(s.sv.root.namingContexts, s.up.replica.bases); c.suffixes == nil {
+	if c.suffixes = suffixesOf(s.sv.root.namingContexts, s.up.lookup.outer); c.suffixes == nil {
 		return nil, errNoContext
 	}
-	for range s.up.replica.bases {
+	for range s.up.lookup.outer {
 		f := &follower{table: s.table, moved: c.moved, seen: csns{}, fail: s.fail}
 		f.make = func(se wire.SearchEntry) (*record, string, error) { return s.up.record(s.sv, s.table, se) }
 		c.followers = append(c.followers, f)
@@ -71,7 +71,7 @@ func suffixesOf(contexts, bases []string) []string {
 
 // load starts the synchronized searches and waits until all is told.
 func (c *contentSync) load(ctx context.Context) error {
-	for i, base := range c.up.replica.bases {
+	for i, base := range c.up.lookup.outer {
 		search := &wire.SearchRequest{Base: []byte(base), Scope: wire.ScopeWhole, Filter: c.sv.eligible, Attributes: c.wanted}
 		if _, err := c.link.Send(wire.OpSearchRequest, search.Append(nil), syncRequest(), c.followers[i], false); err != nil {
 			return err

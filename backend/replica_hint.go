@@ -109,7 +109,7 @@ func (h *hinter) tend(l *Link) {
 		}
 	}
 	h.started = round
-	bases := h.up.replica.bases
+	bases := h.up.lookup.outer
 	if round.kind.contexts {
 		bases = suffixesOf(h.sv.root.namingContexts, bases)
 	}

@@ -31,6 +31,7 @@ type session struct {
 	up     *Upstream
 	sv     *survey
 	link   *Link
+	pager  *pager // on link
 	table  *table
 	wanted []byte      // the attributes of the searches
 	fail   func(error) // ends the session; the first error counts
@@ -125,6 +126,7 @@ func (u *Upstream) newSession(ctx context.Context, fail context.CancelCauseFunc)
 			continue
 		}
 		if s.link, err = srv.connectLimited(ctx); err == nil {
+			s.pager = u.pager(s.link, sv)
 			break
 		}
 	}
@@ -133,6 +135,16 @@ func (u *Upstream) newSession(ctx context.Context, fail context.CancelCauseFunc)
 	}
 	s.table.server = s.link.Server()
 	return s, nil
+}
+
+// searchAll searches below every base of the replica, see pager.all.
+func (s *session) searchAll(ctx context.Context, filter, selection []byte, each func(wire.SearchEntry) error, between func(context.Context) error) error {
+	for _, base := range s.up.lookup.outer {
+		if err := s.pager.all(ctx, base, filter, selection, each, between); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // connectLimited is connectService within half of bind_timeout.

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -282,48 +281,4 @@ func (u *Upstream) Info() Info {
 		i.Servers = append(i.Servers, ServerInfo{Name: s.name, Up: s.health == up, Err: s.cause})
 	}
 	return i
-}
-
-// Counts is how many entries the filters find.
-type Counts struct {
-	// Users match users.filter below users.bases, Eligible the enabled filter too,
-	// Readable of those show a value of the secrets attribute.
-	Users, Eligible, Readable int
-	// SizeLimit: the directory cut an answer short, so that the numbers are lower bounds.
-	SizeLimit bool
-}
-
-// Count counts the users; for check, since it reads them all.
-func (u *Upstream) Count(ctx context.Context) (Counts, error) {
-	var c Counts
-	sv, err := u.surveyed(ctx)
-	if err != nil {
-		return c, err
-	}
-	withSecret, err := compileFilter("app_passwords.attribute", "("+u.cfg.AppPasswords.Attribute+"=*)")
-	if err != nil {
-		return c, err
-	}
-	for _, q := range []struct {
-		filter []byte
-		to     *int
-	}{
-		{u.lookup.filter, &c.Users},
-		{sv.eligible, &c.Eligible},
-		{wire.AppendAnd(nil, sv.eligible, withSecret), &c.Readable},
-	} {
-		for _, base := range u.cfg.Users.Bases {
-			s := &wire.SearchRequest{Base: []byte(base), Scope: wire.ScopeWhole, Filter: q.filter, Attributes: wire.AppendStrings(nil, "1.1")}
-			r, err := u.ServiceSearch(ctx, s, nil, func(wire.SearchEntry, []byte) error { *q.to++; return nil })
-			switch {
-			case err != nil:
-				return c, err
-			case r.Code == wire.ResultSizeLimitExceeded, r.Code == wire.ResultAdminLimitExceeded:
-				c.SizeLimit = true
-			case r.Code != wire.ResultSuccess:
-				return c, errors.Join(fmt.Errorf("count users below %q", base), codeError("search", r))
-			}
-		}
-	}
-	return c, nil
 }

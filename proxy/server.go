@@ -91,6 +91,7 @@ type Server struct {
 	limits  limiter
 	panics  atomic.Int64
 	counts  counts
+	ahead   atomic.Int64 // bytes of virtual entries that are kept for the next page, of all clients
 
 	// base ends when draining is over: what is still under way then is given up.
 	base   context.Context

@@ -45,6 +45,7 @@ type session struct {
 	// share is the group of a service account's clients, over whose links the
 	// session's requests go until one needs a link of its own. nil: it has one from the start.
 	share *backend.Group
+	ahead *ahead // of its search in pages for virtual entries; nil: nothing
 }
 
 // isLost reports whether a link is of no use any more.
@@ -107,6 +108,7 @@ func (c *conn) dropLink() {
 			q.link.Abandon(q.linkID)
 		}
 	}
+	c.dropAhead()
 	s := c.sess
 	c.sess = session{}
 	c.slow.Store(false)

@@ -3,10 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
+	"appbind/backend"
 	"appbind/manage"
 	"appbind/virtual"
 	"appbind/wire"
@@ -18,6 +17,9 @@ const maxVirtual = 4 << 20
 
 // refuseVirtualMany says that there are more virtual entries than one answer may have.
 var refuseVirtualMany = &refusal{wire.ResultAdminLimitExceeded, "too many app passwords: use paged results, or a base further below"}
+
+// refuseVirtualCut says that a limit of the directory, which appbind's own account meets, hides some.
+var refuseVirtualCut = &refusal{wire.ResultAdminLimitExceeded, "the directory's size limit for upstream.bind_dn hides users"}
 
 // refuseVirtualRead says that they could not be read.
 var refuseVirtualRead = &refusal{wire.ResultUnavailable, "the app passwords could not be read whole"}
@@ -64,12 +66,15 @@ func (c *conn) virtualSearch(m wire.Message, q *request, s *wire.SearchRequest) 
 	defer cancel()
 	page, ours := pageOf(m.Controls)
 	kept := *s // only a search that comes here is on the heap
-	v := &virtualView{c: c, st: st, search: &kept, suffix: q.rewrite.suffix, selection: virtual.NewSelection(&kept), page: page}
+	v := &virtualView{c: c, st: st, search: &kept, request: m.Body, at: time.Now(), suffix: q.rewrite.suffix, selection: virtual.NewSelection(&kept), page: page}
 	switch found, e := v.gather(ctx, concern); {
 	case errors.Is(e, errVirtualMany):
 		return true, refuseVirtualMany, nil
 	case e != nil && s.TimeLimit > 0 && ctx.Err() != nil:
 		return true, &refusal{code: wire.ResultTimeLimitExceeded}, nil
+	case backend.CutShort(e):
+		c.srv.limits.warn(c.srv.log, "app passwords of all users cannot be shown", "err", e)
+		return true, refuseVirtualCut, nil
 	case e != nil:
 		c.debug("virtual entries could not be read", e)
 		return true, refuseVirtualRead, nil
@@ -100,6 +105,8 @@ type virtualView struct {
 	c         *conn
 	st        *state
 	search    *wire.SearchRequest
+	request   []byte // the same, as the client has sent it; valid during the call
+	at        time.Time
 	suffix    []byte // the context that goes behind each DN; nil: none
 	selection virtual.Selection
 	page      *page // nil: no paged results
@@ -110,6 +117,8 @@ type virtualView struct {
 	size    int    // bytes of their bodies
 	user    string // the DN above an entry that was asked for
 	exists  bool   // the entry that was asked for exists, whether or not it matches
+	whole   bool   // all users were read
+	kept    bool   // these are left of the page before
 	more    bool   // some were left out: there is a next page
 }
 
@@ -215,6 +224,10 @@ func (v *virtualView) gatherOne(ctx context.Context, base string) (found bool, e
 
 // gatherAll collects from all users below a base.
 func (v *virtualView) gatherAll(ctx context.Context, base wire.DN) error {
+	if v.goOn() {
+		return nil
+	}
+	v.whole = true
 	if err := v.recallUses(ctx, ""); err != nil {
 		return err
 	}
@@ -233,8 +246,8 @@ func (v *virtualView) add(u *manage.User) error {
 		v.addEntry(u, e)
 	}
 	switch {
-	case v.page != nil && len(v.entries) > 2*v.page.size+1000:
-		v.trim()
+	case v.page != nil && v.size > maxVirtual:
+		v.cut()
 	case v.page == nil && v.size > maxVirtual:
 		return errVirtualMany
 	}
@@ -257,15 +270,6 @@ func (v *virtualView) addEntry(u *manage.User, e *virtual.Entry) {
 	body := e.Append(nil, dn, v.selection)
 	v.size += len(body)
 	v.entries = append(v.entries, viewed{e.DN, body})
-}
-
-// trim leaves the entries of one page, in their order.
-func (v *virtualView) trim() {
-	slices.SortFunc(v.entries, func(a, b viewed) int { return strings.Compare(a.key, b.key) })
-	if v.page != nil && len(v.entries) > v.page.size {
-		clear(v.entries[v.page.size:])
-		v.entries, v.more = v.entries[:v.page.size], true
-	}
 }
 
 // appendNoSuch appends the result of a search whose base, an entry below a user, does not exist.

@@ -38,6 +38,7 @@ func decodePage(value []byte) (size int, cookie []byte, ok bool) {
 type page struct {
 	size  int    // entries; at most maxPage
 	after string // the DN of the entry after which it begins
+	next  bool   // it is not the first page of the search
 }
 
 // pageOf reads the control. ours says that its cookie is one of a page with
@@ -51,7 +52,7 @@ func pageOf(controls []byte) (p *page, ours bool) {
 		if !ok || size == 0 {
 			return false // the directory says what is wrong, or what it has of no use
 		}
-		p = &page{size: min(size, maxPage)}
+		p = &page{size: min(size, maxPage), next: len(cookie) > 0}
 		p.after, ours = strings.CutPrefix(string(cookie), pageCookie)
 		if !ours {
 			p.after = ""
@@ -71,10 +72,17 @@ type virtualTail struct {
 	sent    int   // entries of the directory's before; of the link's reader
 }
 
-// tail is what the view adds.
+// tail is what the view adds: the first of its entries, and the rest is kept for the next page.
 func (v *virtualView) tail(id int32) *virtualTail {
-	v.trim()
-	return &virtualTail{id: id, entries: v.entries, more: v.more, limit: int(v.search.SizeLimit), page: v.page}
+	if !v.kept {
+		v.sort()
+	}
+	v.lookAhead()
+	t := &virtualTail{id: id, entries: v.entries, more: v.more, limit: int(v.search.SizeLimit), page: v.page}
+	if v.page != nil && len(t.entries) > v.page.size {
+		t.entries, t.more = t.entries[:v.page.size], true
+	}
+	return t
 }
 
 // end is the entries that come before the result, and what becomes of the result.

@@ -92,9 +92,9 @@ func (c *check) replica(ctx context.Context) {
 // users tells what the filters match.
 func (c *check) users(n backend.Counts) {
 	least := ""
-	if n.SizeLimit {
+	if n.Limit != nil {
 		least = "at least "
-		c.warn("size limit", "the server cuts long answers to %s short; lookups need no more than two entries", c.cfg.Upstream.BindDN)
+		c.warn("size limit", "binds are looked up all the same; what reads all users (jobs, passwords list, report) fails: %v", n.Limit)
 	} else {
 		c.ok("size limit", "none met")
 	}

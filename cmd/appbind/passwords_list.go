@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -209,7 +210,7 @@ func statsCommand(s streams) *cobra.Command {
 func (d *desk) stats(ctx context.Context) error {
 	now := d.m.Now()
 	counts, err := d.up.Count(ctx)
-	if err != nil {
+	if err = cmp.Or(err, counts.Limit); err != nil {
 		return err
 	}
 	n := stats{Users: counts.Eligible}

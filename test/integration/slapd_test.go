@@ -41,6 +41,8 @@ type slapdOptions struct {
 	CertFile, KeyFile string
 	// ClientCA demands client certificates from this authority.
 	ClientCA string
+	// Limits is a limits directive; empty: the defaults, 500 entries for each search.
+	Limits string
 	// LDIF is added to the tree.
 	LDIF string
 

@@ -83,6 +83,38 @@ func (u *Upstream) FindLive(ctx context.Context, name string) (*auth.Entry, erro
 	return u.find(ctx, name)
 }
 
+// FindBy finds, live, the one user with a value of an attribute, as the attribute's matching rule compares. All who match
+// users.filter count, disabled or not: a value that two have stands for neither. Errors: auth.ErrNotFound,
+// auth.ErrAmbiguous, ErrUnavailable.
+func (u *Upstream) FindBy(ctx context.Context, attribute, value string) (*auth.Entry, error) {
+	if value == "" {
+		return nil, auth.ErrNotFound
+	}
+	sv, err := u.surveyed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	equal := wire.AppendElement(nil, wire.TagOctetString, []byte(attribute))
+	equal = wire.CloseElement(wire.AppendElement(equal, wire.TagOctetString, []byte(value)), 0, tagEqual)
+	r, err := u.below(ctx, sv, wire.AppendAnd(nil, equal, u.lookup.filter))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(r.found) == 0:
+		return nil, auth.ErrNotFound
+	case len(r.found) > 1:
+		return nil, auth.ErrAmbiguous
+	}
+	e, err := u.findDN(ctx, sv, r.found[0].DN)
+	if err == nil && e.Key != r.found[0].Key {
+		err = auth.ErrNotFound // the name went to another entry meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
 // Supports reports whether the root DSE lists a control.
 func (u *Upstream) Supports(control string) bool {
 	return u.survey.Load().root.offers(control)

@@ -14,6 +14,46 @@ import (
 	"appbind/wire"
 )
 
+// TestFindBy: a value stands for one user or for nobody, whatever characters it has.
+func TestFindBy(t *testing.T) {
+	d := directory()
+	d.Add("uid=disabled,"+people, "x", "objectClass", "person", "uid", "disabled", "mail", "d@example.org", "employeeType", "gone")
+	d.Add("cn=printer,"+people, "x", "objectClass", "device", "uid", "printer", "mail", "printer@example.org")
+	d.Add("uid=twin1,"+people, "x", "objectClass", "person", "mail", "twin@example.org", "employeeType", "gone")
+	d.Add("uid=twin2,"+people, "x", "objectClass", "person", "mail", "twin@example.org")
+	d.Add("uid=odd,"+people, "x", "objectClass", "person", "mail", "a*(b)\\c")
+	s := fake(t, fakeldap.Options{Handler: d.Handle})
+	cfg := testConfig(urlOf(s))
+	cfg.Users.EnabledFilter = "(!(employeeType=gone))"
+	u := upstream(t, cfg)
+	for _, c := range []struct {
+		value, dn string
+		eligible  bool
+		err       error
+	}{
+		{value: "alice@example.org", dn: alice, eligible: true},
+		{value: "ALICE@example.org", dn: alice, eligible: true},
+		{value: "d@example.org", dn: "uid=disabled," + people},
+		{value: "a*(b)\\c", dn: "uid=odd," + people, eligible: true},
+		{value: "twin@example.org", err: auth.ErrAmbiguous}, // one of them is disabled, and counts
+		{value: "printer@example.org", err: auth.ErrNotFound},
+		{value: "nobody@example.org", err: auth.ErrNotFound},
+		{value: "", err: auth.ErrNotFound},
+		{value: "*", err: auth.ErrNotFound},
+		{value: "alice*", err: auth.ErrNotFound},
+		{value: "alice@example.org)(uid=*", err: auth.ErrNotFound},
+		{value: "\\2a", err: auth.ErrNotFound},
+		{value: "alice@example.org\x00", err: auth.ErrNotFound},
+	} {
+		e, err := u.FindBy(testContext(t, 5*time.Second), "mail", c.value)
+		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%q: error %v, want %v", c.value, err, c.err)
+		} else if err == nil && (e.DN != c.dn || !e.User || e.Eligible != c.eligible) {
+			t.Errorf("%q: %+v, want %+v", c.value, e, c)
+		}
+	}
+}
+
 func TestFind(t *testing.T) {
 	d := directory()
 	d.Add("uid=disabled,"+people, "x", "objectClass", "person", "uid", "disabled", "mail", "d@example.org", "employeeType", "gone")

@@ -73,6 +73,7 @@ func Default() *Config {
 			Lifetime:       Duration(8 * time.Hour),
 			FreshFactor:    Duration(5 * time.Minute),
 			EnrolCode:      Duration(7 * day),
+			OpenID:         OpenID{Scopes: []string{"openid", "email"}, Claim: "email", Attribute: "mail", Password: true},
 		},
 		StateDir: "/var/lib/appbind",
 		Limits: Limits{

@@ -82,6 +82,7 @@ func (d *decoder) private(cfg *Config, mode fs.FileMode) {
 		{"history.password", cfg.History.Password},
 		{"mail.password", cfg.Mail.Password},
 		{"webhook.secret", cfg.Webhook.Secret},
+		{"portal.openid.client_secret", cfg.Portal.OpenID.ClientSecret},
 	} {
 		if p.secret != "" {
 			d.mistakef(p.key, "stands in a file that is open to group or others (mode %04o); run: chmod 600 %s (or use %s_file)",
@@ -98,6 +99,8 @@ func (d *decoder) files(cfg *Config) {
 		"history.password_file":         &cfg.History.Password,
 		"mail.password_file":            &cfg.Mail.Password,
 		"webhook.secret_file":           &cfg.Webhook.Secret,
+
+		"portal.openid.client_secret_file": &cfg.Portal.OpenID.ClientSecret,
 	}
 	for i := range cfg.External {
 		passwords["external["+strconv.Itoa(i)+"].password_file"] = &cfg.External[i].Password

@@ -43,6 +43,8 @@ type Portal struct {
 	FreshFactor Duration `yaml:"fresh_factor" range:"1m..1h"`
 	// EnrolCode is how long a one-time code for the first second factor is good; default 7d.
 	EnrolCode Duration `yaml:"enrol_code" range:"1h..90d"`
+	// OpenID is the sign-in at an OpenID Connect provider, beside the directory's password or in its place.
+	OpenID OpenID `yaml:"openid"`
 }
 
 // Secure reports whether browsers reach the pages by TLS.
@@ -77,6 +79,7 @@ func checkOrigin(text string) string {
 func (d *decoder) portal(cfg *Config) {
 	p := &cfg.Portal
 	d.pair("portal", p.Certificate, p.Key)
+	d.openID(&p.OpenID)
 	if p.Listen == "" || d.wrong["portal.listen"] {
 		return
 	}

@@ -239,6 +239,16 @@ func checkText(kind, text string) string {
 		return checkWebhook(text)
 	case "origin":
 		return checkOrigin(text)
+	case "issuer":
+		return checkIssuer(text)
+	case "claim":
+		if !claimName.MatchString(text) {
+			return "must be the name of a claim, such as email"
+		}
+	case "scope":
+		if !scopeName.MatchString(text) {
+			return "must be one word, without spaces and quotes"
+		}
 	case "mode":
 		if !modeBits.MatchString(text) {
 			return `must be permission bits in octal, such as "0660"`

@@ -32,6 +32,7 @@ type adminUserData struct {
 	TOTP      int
 	Passkeys  int
 	Recovery  int
+	Linked    int // accounts at the provider
 	Events    []Event
 	Code      string // a new enrolment code, shown once
 	Until     time.Time
@@ -68,6 +69,9 @@ func (v *visit) showUser(u *manage.User, code string, until time.Time) error {
 		d.Passkeys = len(keys)
 	}
 	if d.Recovery, err = v.p.Store.countCodes(ctx, u.Key, codeRecovery); err != nil {
+		return err
+	}
+	if d.Linked, err = v.p.Store.pins(ctx, u.Key, u.DN); err != nil {
 		return err
 	}
 	if d.Events, err = v.p.Store.events(ctx, u.Key, auditRows); err != nil {
@@ -150,4 +154,18 @@ func (v *visit) adminAudit() error {
 	}
 	v.render(http.StatusOK, "audit", v.l.T("audit.title"), auditData{list})
 	return nil
+}
+
+// adminUnlink unties a user from accounts at the provider: the next one whose claim names the user is taken for the user's.
+func (v *visit) adminUnlink() error {
+	ctx := v.r.Context()
+	u, err := v.named()
+	if err != nil {
+		return err
+	}
+	if err := v.p.Store.unpin(ctx, u.Key, u.DN); err != nil {
+		return err
+	}
+	v.p.audit(ctx, v.adminEvent(u, "accounts at the provider untied", ""))
+	return v.showUser(u, "", time.Time{})
 }

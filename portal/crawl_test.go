@@ -63,7 +63,7 @@ func TestCrawl(t *testing.T) {
 	t.Parallel()
 	reached := map[string]bool{}
 	for _, role := range roles {
-		r := newRig(t)
+		r, _ := withOP(t)
 		r.passkeyOf("alice", "phone")
 		r.passkeyOf("admin", "desk")
 		for _, route := range r.table() {
@@ -137,7 +137,7 @@ func TestCrawl(t *testing.T) {
 	}
 	for _, route := range (&Portal{}).table() {
 		switch route.path { // those whose success needs more than the crawl's form
-		case "/sign-in", "/second-factor", "/confirm", "/factors/totp", "/factors/passkey", "/factors/remove", "/passwords/{id}/extend", "/admin/revoke", "/admin/user":
+		case "/sign-in", "/second-factor", "/confirm", "/factors/totp", "/factors/passkey", "/factors/remove", "/passwords/{id}/extend", "/admin/revoke", "/admin/user", callbackPath, logoutPath:
 			continue
 		}
 		if !reached[route.method+" "+route.path] {

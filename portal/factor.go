@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -27,8 +28,10 @@ const (
 type factorData struct {
 	Confirm  bool // a signed-in user proves it again
 	Next     string
-	Passkeys bool // there are
-	TOTP     bool // there is an authenticator app
+	Passkeys bool   // there are
+	TOTP     bool   // there is an authenticator app
+	OpenID   string // the provider's name; "": it cannot help here
+	There    string // the way to it
 	Error    string
 }
 
@@ -48,6 +51,12 @@ func (v *visit) factorData(key string) (factorData, error) {
 	d := factorData{Confirm: v.is(stageFull), Next: local(v.r.FormValue("next"), "/passwords"), Passkeys: len(h.keys) > 0, TOTP: len(v.totp()) > 0}
 	if key != "" {
 		d.Error = v.l.T(key)
+	}
+	if o := &v.p.cfg.OpenID; o.Factors() && (d.Confirm || v.session.subject != "") {
+		d.OpenID, d.There = o.Name(), "/openid/start?again=yes"
+		if d.Confirm {
+			d.There = "/openid/confirm?next=" + url.QueryEscape(d.Next)
+		}
 	}
 	return d, nil
 }

@@ -28,8 +28,9 @@ func (p *Portal) guarded(next http.Handler) http.Handler {
 		case !sameHost(r.Host, p.cfg.Host()):
 			// A name that somebody else has pointed here, see DNS rebinding.
 			p.refuse(w, r, http.StatusMisdirectedRequest, "error.host")
-		case cross.Check(r) != nil, !safe(r.Method) && r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "":
-			// Every browser of this decade says where a form comes from; what does not say it is no browser.
+		case cross.Check(r) != nil, !safe(r.Method) && r.URL.Path != logoutPath && r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "":
+			// Every browser of this decade says where a form comes from; what does not say it is no browser, as the provider that
+			// tells of a sign-out is none.
 			p.refuse(w, r, http.StatusForbidden, "error.origin")
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -129,9 +130,14 @@ func within(a netip.Addr, list []netip.Prefix) bool {
 // cookieName is the session's. Browsers keep __Host- to this host and to TLS (localhost counts as TLS).
 const cookieName = "__Host-appbind"
 
+// flowCookie is that of a journey to the provider.
+const flowCookie = "__Host-appbind-openid"
+
 // setCookie gives the browser a token; "" takes it away. No script reads it, and no other site's form sends it.
-func (p *Portal) setCookie(w http.ResponseWriter, token string) {
-	c := &http.Cookie{Name: cookieName, Value: token, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+func (p *Portal) setCookie(w http.ResponseWriter, token string) { setCookie(w, cookieName, token) }
+
+func setCookie(w http.ResponseWriter, name, token string) {
+	c := &http.Cookie{Name: name, Value: token, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	if token == "" {
 		c.MaxAge = -1
 	}

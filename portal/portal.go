@@ -13,6 +13,9 @@
 // bind is, with the same budgets (signin.go); then a second factor is proved:
 // a one-time code, a passkey (passkey.go), or a recovery code (factor.go). Whoever has no factor
 // needs a one-time code that an admin issued, and may do nothing but enrol one (enrol.go).
+// Or an OpenID Connect provider is asked who it is (openid.go): away with state, nonce and PKCE of a journey that
+// the store knows once (flow.go), back with a code, the ID token that it stands for (provider.go), a claim that it has (claims.go),
+// and the one entry that the claim names. That is the first step, or both where the token says so.
 //
 // # Security
 //
@@ -21,7 +24,7 @@
 // user is read from the directory at each request: who is disabled, deleted or not
 // matched by portal.filter is out at once. A page or a form never names a user; what is
 // changed is the entry of the session. Admins name users, may look and revoke, and
-// can make no app password for anybody.
+// can make no app password for anybody. An account at the provider stays with the entry that it signed in to first.
 //
 // The cookie is no use to a script nor to another site, and what the store
 // knows of it opens nothing. Forms carry a token of the session beside the checks that
@@ -73,8 +76,9 @@ type Parts struct {
 type Portal struct {
 	Parts
 	cfg     *config.Portal
-	filter  []byte // cfg.Filter as a filter element; nil: none
-	site    string // name for people
+	filter  []byte    // cfg.Filter as a filter element; nil: none
+	openid  *provider // nil: none
+	site    string    // name for people
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	locales map[string]*locale
@@ -98,6 +102,11 @@ func New(parts Parts) (*Portal, error) {
 		p.filter = packet.Bytes()
 	}
 	var err error
+	if p.cfg.OpenID.On() {
+		if p.openid, err = newProvider(&p.cfg.OpenID, p.cfg.URL+callbackPath, p.Now); err != nil {
+			return nil, err
+		}
+	}
 	if p.locales, err = readLocales(); err != nil {
 		return nil, err
 	}

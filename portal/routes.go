@@ -38,6 +38,10 @@ func (p *Portal) table() []route {
 		{"POST", "/sign-in", anybody, (*visit).signIn},
 		{"POST", "/language", anybody, (*visit).language},
 		{"POST", "/sign-out", anybody, (*visit).signOut},
+		{"GET", "/openid/start", anybody, (*visit).openIDStart},
+		{"GET", "/openid/confirm", signedIn, (*visit).openIDConfirm},
+		{"GET", callbackPath, anybody, (*visit).openIDBack},
+		{"POST", logoutPath, anybody, (*visit).openIDLogout},
 		{"GET", "/second-factor", halfway, (*visit).factorPage},
 		{"POST", "/second-factor", halfway, (*visit).factor},
 		{"POST", "/second-factor/options", halfway, (*visit).passkeyOptions},
@@ -69,6 +73,7 @@ func (p *Portal) table() []route {
 		{"GET", "/admin", admins, (*visit).adminPage},
 		{"GET", "/admin/user", admins, (*visit).adminUser},
 		{"POST", "/admin/revoke", admins, (*visit).adminRevoke},
+		{"POST", "/admin/unlink", freshAdm, (*visit).adminUnlink},
 		{"POST", "/admin/enrol-code", freshAdm, (*visit).adminEnrolCode},
 		{"GET", "/admin/audit", admins, (*visit).adminAudit},
 	}

@@ -116,12 +116,20 @@ func (v *visit) fresh() bool {
 
 // enter begins a new session at a stage, in place of the present one: what was sent before the step opens nothing after it.
 func (v *visit) enter(stage, method, entry, dn string) error {
-	now := v.p.Now()
-	s := &session{token: newToken(), entry: entry, dn: dn, stage: stage, created: now, seen: now, method: method, changed: v.user.Changed}
+	s := &session{entry: entry, dn: dn, stage: stage, method: method}
 	if stage == stageFull {
-		s.factorAt = now
+		s.factorAt = v.p.Now()
 	}
+	if v.session != nil && v.session.entry == entry {
+		s.subject, s.sid = v.session.subject, v.session.sid
+	}
+	return v.admit(s)
+}
+
+// admit makes a session the browser's, in place of the present one.
+func (v *visit) admit(s *session) error {
 	ctx := v.r.Context()
+	s.token, s.created, s.seen, s.changed = newToken(), v.p.Now(), v.p.Now(), v.user.Changed
 	if err := v.p.Store.begin(ctx, s, v.r.UserAgent()); err != nil {
 		return err
 	}
@@ -140,7 +148,11 @@ func (v *visit) derived(use string) string {
 	if v.session == nil {
 		return ""
 	}
-	mac := hmac.New(sha256.New, []byte(v.session.token))
+	return keyed(v.session.token, use)
+}
+
+func keyed(token, use string) string {
+	mac := hmac.New(sha256.New, []byte(token))
 	mac.Write([]byte(use))
 	return hex.EncodeToString(mac.Sum(nil))
 }

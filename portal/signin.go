@@ -34,15 +34,25 @@ func (v *visit) home() error {
 }
 
 type signInData struct {
-	Name  string // as it was typed
-	Error string
+	Name     string // as it was typed
+	Error    string
+	OpenID   string // the provider's name; "": none
+	Password bool   // the main password is taken
+}
+
+func (v *visit) signInData(name, problem string) signInData {
+	d := signInData{Name: name, Error: problem, Password: v.p.cfg.OpenID.Password}
+	if v.p.openid != nil {
+		d.OpenID = v.p.cfg.OpenID.Name()
+	}
+	return d
 }
 
 func (v *visit) signInPage() error {
 	if v.session != nil {
 		return v.home()
 	}
-	v.render(http.StatusOK, "signin", v.l.T("signin.title"), signInData{})
+	v.render(http.StatusOK, "signin", v.l.T("signin.title"), v.signInData("", ""))
 	return nil
 }
 
@@ -50,6 +60,10 @@ func (v *visit) signInPage() error {
 // password is wrong.
 func (v *visit) signIn() error {
 	ctx := v.r.Context()
+	if !v.p.cfg.OpenID.Password {
+		v.signInFailed(http.StatusForbidden, "openid.only")
+		return nil
+	}
 	allowed, err := v.p.Store.try(ctx, "address:"+network(addrOf(v.r)), maxSignIns, signInWindow, v.p.Now())
 	if err != nil {
 		return err
@@ -90,7 +104,7 @@ func (v *visit) signIn() error {
 
 func (v *visit) signInFailed(code int, key string) {
 	v.session = nil
-	v.render(code, "signin", v.l.T("signin.title"), signInData{Name: clip(v.r.PostFormValue("name")), Error: v.l.T(key)})
+	v.render(code, "signin", v.l.T("signin.title"), v.signInData(clip(v.r.PostFormValue("name")), v.l.T(key)))
 }
 
 // checkPassword decides by package auth, within the time for a bind.
@@ -120,13 +134,18 @@ func (b binder) Bind(ctx context.Context, dn string, password auth.Password) (*a
 
 // signOut ends the session, if there is one.
 func (v *visit) signOut() error {
+	there := false
 	if v.session != nil {
 		if err := v.p.Store.end(v.r.Context(), v.session.entry, v.session.id); err != nil {
 			return err
 		}
+		there = v.session.subject != ""
 	}
 	v.session = nil
 	v.p.setCookie(v.w, "")
+	if there && v.signOutThere() {
+		return nil
+	}
 	return v.done("/sign-in", "signedout")
 }
 

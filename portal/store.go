@@ -61,7 +61,7 @@ CREATE INDEX portal_audit_entry ON portal_audit (entry, at);
 CREATE INDEX portal_audit_at ON portal_audit (at)
 `, passkeyTables, `
 ALTER TABLE portal_sessions ADD COLUMN changed TEXT NOT NULL DEFAULT ''
-`}
+`, openIDTables}
 
 // Store is what the pages keep: sessions, codes and the audit. Several instances may share it.
 type Store struct{ db *sql.DB }
@@ -99,7 +99,7 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 
 // The stages of a session.
 const (
-	stagePassword = "password" // the main password was right; a second factor is to come
+	stagePassword = "password" // the main password was right, or the provider's word is; a second factor is to come
 	stageEnrol    = "enrol"    // and an enrolment code: a factor may be enrolled, and nothing else
 	stageFull     = "full"     // and a second factor
 )
@@ -115,13 +115,15 @@ type session struct {
 	factorAt  time.Time // when a second factor was proved last; zero: never
 	method    string    // how the second factor was proved
 	changed   string    // when the main password was changed last, at the sign-in; see auth.State
+	subject   string    // the digest of the account at the provider; "": the session began with the main password
+	sid       string    // likewise of the provider's session; "": unknown
 	admin     bool      // by the directory, at this request
 }
 
 // errNoSession says that a token opens none.
 var errNoSession = errors.New("no such session")
 
-// skew is by how much another instance's clock may be ahead.
+// skew is by how much the clock of another instance, or of the provider, may be off.
 const skew = time.Minute
 
 // session is that of a token from a browser. One that was idle or lived for too long is none.
@@ -129,8 +131,8 @@ func (s *Store) session(ctx context.Context, token, agent string, now time.Time,
 	x := &session{token: token, id: digest("session", token)}
 	var created, seen, factor int64
 	var boundTo string
-	err := s.db.QueryRowContext(ctx, "SELECT entry, dn, stage, agent, created, seen, factor_at, method, changed FROM portal_sessions WHERE id = $1", x.id).
-		Scan(&x.entry, &x.dn, &x.stage, &boundTo, &created, &seen, &factor, &x.method, &x.changed)
+	err := s.db.QueryRowContext(ctx, "SELECT entry, dn, stage, agent, created, seen, factor_at, method, changed, subject, sid FROM portal_sessions WHERE id = $1", x.id).
+		Scan(&x.entry, &x.dn, &x.stage, &boundTo, &created, &seen, &factor, &x.method, &x.changed, &x.subject, &x.sid)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNoSession
 	}
@@ -156,8 +158,8 @@ func (s *Store) session(ctx context.Context, token, agent string, now time.Time,
 // begin stores a new session.
 func (s *Store) begin(ctx context.Context, x *session, agent string) error {
 	x.id = digest("session", x.token)
-	_, err := s.db.ExecContext(ctx, `INSERT INTO portal_sessions (id, entry, dn, stage, agent, created, seen, factor_at, method, changed)
-VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9)`, x.id, x.entry, x.dn, x.stage, digest("agent", agent), x.created.UnixMilli(), millis(x.factorAt), x.method, x.changed)
+	_, err := s.db.ExecContext(ctx, `INSERT INTO portal_sessions (id, entry, dn, stage, agent, created, seen, factor_at, method, changed, subject, sid)
+VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11)`, x.id, x.entry, x.dn, x.stage, digest("agent", agent), x.created.UnixMilli(), millis(x.factorAt), x.method, x.changed, x.subject, x.sid)
 	return err
 }
 
@@ -320,6 +322,7 @@ func (s *Store) purge(ctx context.Context, now time.Time, p *config.Portal, rete
 		{"DELETE FROM portal_challenges WHERE expires < $1", now},
 		{"DELETE FROM portal_spent WHERE at < $1", now.Add(-4 * time.Hour)}, // outlives every one-time code
 		{"DELETE FROM portal_tries WHERE last < $1", now.Add(-time.Hour)},
+		{"DELETE FROM portal_flows WHERE started < $1", now.Add(-flowLife)},
 		{"DELETE FROM portal_audit WHERE at < $1", now.Add(-retention)},
 	} {
 		if _, err := s.db.ExecContext(ctx, c.statement, c.before.UnixMilli()); err != nil {

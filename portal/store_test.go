@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -206,4 +207,82 @@ func TestCodes(t *testing.T) {
 	if bareCode(" oO-iL 12\t") != "001112" || !isTOTP("123456") || !isTOTP("12345678") || isTOTP("12345") || isTOTP("123456789") || isTOTP("12345a") {
 		t.Error("codes as people type them")
 	}
+}
+
+// TestStoreJourneys: a journey to the provider ends once, at one of the instances; accounts stay with their entry; the provider's
+// sign-out ends what it names.
+func TestStoreJourneys(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, a, b *Store) {
+		ctx := t.Context()
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(a.depart(ctx, &flow{token: "one", session: "s", next: "/x", started: morning}, "agent"))
+		var home atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 20 {
+			s := []*Store{a, b}[i%2]
+			wg.Go(func() {
+				f, err := s.arrive(ctx, "one", "agent", morning.Add(time.Minute))
+				if err == nil && f.session == "s" && f.next == "/x" && f.started.Equal(morning) {
+					home.Add(1)
+				} else if !errors.Is(err, errNoFlow) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if home.Load() != 1 {
+			t.Errorf("%d arrivals", home.Load())
+		}
+		must(a.depart(ctx, &flow{token: "two", started: morning}, "agent"))
+		must(a.depart(ctx, &flow{token: "three", started: morning}, "agent"))
+		must(a.purge(ctx, morning.Add(flowLife+time.Second), &config.Default().Portal, time.Hour))
+		if _, err := b.arrive(ctx, "three", "agent", morning); !errors.Is(err, errNoFlow) {
+			t.Errorf("purged: %v", err)
+		}
+
+		for _, c := range []struct {
+			subject, entry string
+			further        bool
+			err            error
+		}{{"s1", "alice", false, nil}, {"s1", "alice", false, nil}, {"s1", "bob", false, errMoved}, {"s2", "alice", true, nil}, {"s2", "alice", false, nil}, {"s3", "bob", false, nil}} {
+			if further, err := b.pin(ctx, c.subject, c.entry, "uid="+c.entry, morning); further != c.further || !errors.Is(err, c.err) {
+				t.Errorf("%v: %t %v", c, further, err)
+			}
+		}
+		must(a.unpin(ctx, "alice", "uid=alice"))
+		if n, err := b.pins(ctx, "alice", "uid=alice"); n != 0 || err != nil {
+			t.Errorf("pins: %d %v", n, err)
+		}
+		if _, err := b.pin(ctx, "s3", "alice", "uid=alice", morning); !errors.Is(err, errMoved) {
+			t.Errorf("bob's: %v", err)
+		}
+
+		cfg := &config.Default().Portal
+		for _, c := range []struct {
+			subject, sid string
+			left         string
+		}{{"", "", "abcd"}, {"s1", "", "cd"}, {"", "1", "bd"}, {"s1", "1", "bcd"}, {"s2", "1", "abd"}, {"s9", "1", "abcd"}} {
+			for _, s := range []session{{token: "a", subject: "s1", sid: "1"}, {token: "b", subject: "s1", sid: "2"}, {token: "c", subject: "s2", sid: "1"}, {token: "d"}} {
+				must(a.end(ctx, "alice", digest("session", s.token)))
+				s.entry, s.stage, s.created = "alice", stageFull, morning
+				must(a.begin(ctx, &s, "agent"))
+			}
+			must(b.endAt(ctx, c.subject, c.sid))
+			left := ""
+			for _, token := range []string{"a", "b", "c", "d"} {
+				if _, err := a.session(ctx, token, "agent", morning, cfg); err == nil {
+					left += token
+				}
+			}
+			if left != c.left {
+				t.Errorf("%v: left are %q", c, left)
+			}
+		}
+	})
 }

@@ -96,7 +96,7 @@ func TestDocumentedConfigurations(t *testing.T) {
 func loads(t *testing.T, text string) error {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"appbind.yaml", "bind.password", "postgres.password", "manage.password", "mail.password", "webhook.secret", "dovecot.password", "cert.pem", "key.pem", "mailservers.pem", "ca.pem"} {
+	for _, name := range []string{"appbind.yaml", "bind.password", "postgres.password", "manage.password", "mail.password", "webhook.secret", "openid.secret", "dovecot.password", "cert.pem", "key.pem", "mailservers.pem", "ca.pem"} {
 		content := "a secret that is long enough for any key\n"
 		if name == "appbind.yaml" {
 			content = text

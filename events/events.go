@@ -6,6 +6,7 @@
 //	Emit      makes one line of JSON of an event, and never waits (journal.go)
 //	audit     one goroutine appends the lines to a file or to standard output (audit.go)
 //	webhook   another one posts those that are wanted to a URL, signed, until they are taken (webhook.go)
+//	Read      reads what audit has written, for those who ask later (read.go)
 //
 // Who causes an event calls Emit when it has happened, not before: package manage for
 // changes, package history for what is only seen when uses are written (a new
@@ -66,6 +67,9 @@ const (
 	Stale      Kind = "stale_device" // a device goes on with one that was revoked, or has expired; once a day
 )
 
+// Kinds are all kinds, for those who name some.
+var Kinds = []Kind{Issued, Renewed, Changed, Revoked, Expired, Expiring, Purged, Refused, NewNetwork, Stale}
+
 // Event is one thing that happened. Fields that do not apply are zero. It has no room
 // for a password.
 type Event struct {
@@ -103,8 +107,8 @@ func (e Event) By(a Actor) Event {
 // maxText bounds a text in bytes: a DN may be as long as a message.
 const maxText = 1024
 
-// line is an event as it is written. Its names are a contract with those who read it.
-type line struct {
+// Line is an event as it is written: its members are those of Event as text. Their names are a contract with those who read it.
+type Line struct {
 	EventID  string     `json:"event_id"`
 	Time     time.Time  `json:"time"`
 	Event    Kind       `json:"event"`
@@ -125,7 +129,7 @@ type line struct {
 
 // encode is the event as one line of JSON, without the line end.
 func (e *Event) encode(id string) []byte {
-	l := line{
+	l := Line{
 		EventID: id, Time: e.Time.UTC().Truncate(time.Millisecond), Event: e.Kind, Entry: cut(e.Entry), User: cut(e.DN), Password: cut(e.ID), Label: cut(e.Label),
 		Actor: cut(e.Actor), Via: cut(e.Via), Service: cut(e.Service), Reason: cut(e.Reason), Count: e.Count,
 	}

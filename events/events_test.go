@@ -60,7 +60,7 @@ func TestHostileTexts(t *testing.T) {
 		if bytes.ContainsAny(got, "\n\r\x00\x1b") || len(got) > 9*6*(maxText+4)+200 {
 			t.Errorf("%.20q: %d bytes, %.60q", text, len(got), got)
 		}
-		var l line
+		var l Line
 		if err := json.Unmarshal(got, &l); err != nil || l.Event != Refused || l.EventID != "id" {
 			t.Errorf("%.20q: %v, %+v", text, err, l)
 		}
@@ -124,7 +124,7 @@ func labels(t *testing.T, file string) (list []string) {
 		t.Fatal(err)
 	}
 	for l := range strings.Lines(string(text)) {
-		var parsed line
+		var parsed Line
 		if err := json.Unmarshal([]byte(l), &parsed); err != nil || !strings.HasSuffix(l, "\n") {
 			t.Fatalf("%q: %v", l, err)
 		}
@@ -257,7 +257,7 @@ func TestAuditFails(t *testing.T) {
 		j.Close(t.Context())
 		var got []string
 		for l := range strings.Lines(g.String()) {
-			var parsed line
+			var parsed Line
 			if json.Unmarshal([]byte(l), &parsed) == nil {
 				got = append(got, parsed.Label)
 			}

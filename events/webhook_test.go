@@ -56,7 +56,7 @@ func (r *receiver) RoundTrip(q *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	var l line
+	var l Line
 	if err := json.Unmarshal(body, &l); err != nil {
 		return nil, err
 	}

@@ -21,12 +21,12 @@ import (
 // historyOptions are the flags of history.
 type historyOptions struct {
 	desk
-	user         string
-	ref          manage.Ref
-	main         bool
-	since, until string
-	filter       history.Filter
-	missing      error // why the user is looked for by his DN alone
+	user    string
+	ref     manage.Ref
+	main    bool
+	span    span
+	filter  history.Filter
+	missing error // why the user is looked for by his DN alone
 }
 
 func historyCommand(s streams) *cobra.Command {
@@ -47,8 +47,7 @@ found by the DN.`,
 	f.StringVarP(&o.user, "user", "u", "", "of this user alone: a DN, or a `NAME` that users.name_filter finds")
 	refFlags(c, &o.desk, &o.user, &o.ref, false)
 	f.BoolVar(&o.main, "main", false, "of main passwords alone")
-	f.StringVar(&o.since, "since", "", "from `TIME` on: 7d ago, a day such as 2026-01-31, or a moment (RFC 3339)")
-	f.StringVar(&o.until, "until", "", "until `TIME`, likewise")
+	o.span.flags(c)
 	f.BoolVar(&o.filter.Denied, "denied", false, "failures alone")
 	f.BoolVar(&o.filter.Accepted, "accepted", false, "successful logins alone")
 	f.IntVar(&o.filter.Limit, "limit", 100, "at most `N` rows")
@@ -68,20 +67,29 @@ found by the DN.`,
 	return c
 }
 
-// times reads the options --since and --until.
-func (o *historyOptions) times(now time.Time) (err error) {
+// span is the options --since and --until.
+type span struct{ since, until string }
+
+// flags adds them.
+func (s *span) flags(c *cobra.Command) {
+	c.Flags().StringVar(&s.since, "since", "", "from `TIME` on: 7d ago, a day such as 2026-01-31, or a moment (RFC 3339)")
+	c.Flags().StringVar(&s.until, "until", "", "until `TIME`, likewise")
+}
+
+// times reads them; zero is no bound.
+func (s *span) times(now time.Time) (from, to time.Time, err error) {
 	for _, t := range []struct {
 		option, text string
 		to           *time.Time
-	}{{"since", o.since, &o.filter.Since}, {"until", o.until, &o.filter.Until}} {
+	}{{"since", s.since, &from}, {"until", s.until, &to}} {
 		if t.text == "" {
 			continue
 		}
 		if *t.to, err = parsePast(t.text, now); err != nil {
-			return &usageError{fmt.Errorf("--%s %s: not a time such as 7d, 2026-01-31, or 2026-01-31T12:00:00Z", t.option, t.text)}
+			return from, to, &usageError{fmt.Errorf("--%s %s: not a time such as 7d, 2026-01-31, or 2026-01-31T12:00:00Z", t.option, t.text)}
 		}
 	}
-	return nil
+	return from, to, nil
 }
 
 // parsePast reads a time ago (7d), a day (its begin in UTC) or a moment (RFC 3339).
@@ -132,7 +140,8 @@ type knownUse struct {
 
 func (o *historyOptions) show(ctx context.Context) error {
 	now := o.m.Now()
-	if err := o.times(now); err != nil {
+	var err error
+	if o.filter.Since, o.filter.Until, err = o.span.times(now); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pastTime)

@@ -83,7 +83,7 @@ other operations through to the directory.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
 	})
-	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), passwordsCommand(s), historyCommand(s), reportCommand(s), portalCommand(s),
+	root.AddCommand(serveCommand(s), demoCommand(s), checkCommand(s), explainCommand(s), hashCommand(s), passwordsCommand(s), historyCommand(s), reportCommand(s), auditCommand(s), portalCommand(s),
 		purgeJobsCommand(s), notifyCommand(s), versionCommand(s))
 	for _, c := range root.Commands() {
 		if !c.HasSubCommands() {

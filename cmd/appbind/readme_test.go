@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -111,7 +112,7 @@ func loads(t *testing.T, text string) error {
 
 var (
 	continued = regexp.MustCompile(`\\\n\s*`)
-	called    = regexp.MustCompile(`appbind (serve|check|explain|hash|demo|version|completion|history|report|purge|notify|passwords [a-z]+)\b([^|\n]*)`)
+	called    = regexp.MustCompile(`appbind (serve|check|explain|hash|demo|version|completion|history|report|audit|purge|notify|passwords [a-z]+)\b([^|\n]*)`)
 	option    = regexp.MustCompile(`(?:^|\s)(--?[a-z][a-z-]*)`)
 )
 
@@ -146,6 +147,51 @@ func hasOption(c *cobra.Command, name string) bool {
 		return c.Flags().Lookup(long) != nil
 	}
 	return c.Flags().ShorthandLookup(name[1:]) != nil
+}
+
+// TestDocumentedKeys: the keys and commands that compliance.md names exist, so that no control rests on one that does not.
+func TestDocumentedKeys(t *testing.T) {
+	t.Parallel()
+	text := documents(t)["../../doc/compliance.md"]
+	keys := regexp.MustCompile("`([a-z_]+(?:\\.[a-z_]+)+)(?:: [a-z0-9]+)?`").FindAllStringSubmatch(text, -1)
+	for _, m := range keys {
+		if !hasKey(reflect.TypeFor[config.Config](), strings.Split(m[1], ".")) {
+			t.Errorf("there is no key %s", m[1])
+		}
+	}
+	root := rootCommand(streams{})
+	commands := regexp.MustCompile("`appbind ([a-z]+)(?: ([a-z]+))?((?: [^`]*)?)`").FindAllStringSubmatch(text, -1)
+	for _, m := range commands {
+		command, _, err := root.Find(strings.Fields(m[1] + " " + m[2]))
+		if err != nil || command == root {
+			t.Errorf("there is no command %s", m[0])
+			continue
+		}
+		for _, o := range option.FindAllStringSubmatch(m[3], -1) {
+			if !hasOption(command, o[1]) {
+				t.Errorf("%s: no option %s", m[0], o[1])
+			}
+		}
+	}
+	if len(keys) < 30 || len(commands) < 10 {
+		t.Errorf("%d keys, %d commands; are the patterns still right?", len(keys), len(commands))
+	}
+}
+
+// hasKey tells whether a path of keys leads through a type of the configuration.
+func hasKey(of reflect.Type, path []string) bool {
+	if len(path) == 0 {
+		return true
+	}
+	if of.Kind() == reflect.Slice {
+		of = of.Elem()
+	}
+	for i := range of.NumField() {
+		if f := of.Field(i); f.Tag.Get("yaml") == path[0] {
+			return hasKey(f.Type, path[1:])
+		}
+	}
+	return false
 }
 
 // link finds the targets of links within the repository.

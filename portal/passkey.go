@@ -46,7 +46,7 @@ func newParty(p *config.Portal, site string) (*webauthn.WebAuthn, error) {
 	return webauthn.New(&webauthn.Config{
 		RPID:                  u.Hostname(),
 		RPDisplayName:         site,
-		RPOrigins:             []string{p.URL},
+		RPOrigins:             []string{browserOrigin(u)},
 		AttestationPreference: protocol.PreferNoAttestation,
 		AuthenticatorSelection: protocol.AuthenticatorSelection{
 			ResidentKey:      protocol.ResidentKeyRequirementPreferred,
@@ -56,6 +56,14 @@ func newParty(p *config.Portal, site string) (*webauthn.WebAuthn, error) {
 		// Password managers say more than they were asked; none of it is read.
 		ExtensionsUnsolicitedOutputPolicy: protocol.UnsolicitedOutputPolicyIgnore,
 	})
+}
+
+// browserOrigin is an address as browsers say it: without the port that its scheme has anyway.
+func browserOrigin(u *url.URL) string {
+	if u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
+		return u.Scheme + "://" + u.Host[:strings.LastIndexByte(u.Host, ':')]
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // holder is a user as the library sees one.

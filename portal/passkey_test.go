@@ -2,6 +2,7 @@ package portal
 
 import (
 	"encoding/json"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -378,6 +379,19 @@ func TestPasskeyIdentity(t *testing.T) {
 	list, err := r.Store.passkeys(t.Context(), "another", "localhost")
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v %v", list, err)
+	}
+}
+
+func TestBrowserOrigin(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"https://example.org": "https://example.org", "https://example.org:443": "https://example.org", "https://example.org:80": "https://example.org:80",
+		"http://localhost:80": "http://localhost", "http://localhost:8443": "http://localhost:8443", "http://localhost:443": "http://localhost:443",
+	} {
+		u, err := url.Parse(text)
+		if err != nil || browserOrigin(u) != want {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

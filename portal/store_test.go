@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"appbind/config"
+	"appbind/history"
 	"appbind/test/postgres"
 )
 
@@ -27,6 +28,21 @@ func TestMain(m *testing.M) {
 
 // onBoth runs a test on a store of each kind, opened twice as by two instances.
 func onBoth(t *testing.T, test func(t *testing.T, a, b *Store)) {
+	eachKind(t, func(t *testing.T, cfg *config.Config) {
+		var stores [2]*Store
+		for i := range stores {
+			var err error
+			if stores[i], err = OpenStore(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { stores[i].Close() })
+		}
+		test(t, stores[0], stores[1])
+	})
+}
+
+// eachKind runs a test with a configuration for a store of each kind.
+func eachKind(t *testing.T, test func(t *testing.T, cfg *config.Config)) {
 	for _, kind := range []string{"sqlite", "postgres"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -43,17 +59,32 @@ func onBoth(t *testing.T, test func(t *testing.T, a, b *Store)) {
 				}
 				cfg.History.Store, cfg.History.URL, cfg.History.Password = "postgres", url, config.Secret(s.Password)
 			}
-			var stores [2]*Store
-			for i := range stores {
-				var err error
-				if stores[i], err = OpenStore(t.Context(), cfg); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { stores[i].Close() })
-			}
-			test(t, stores[0], stores[1])
+			test(t, cfg)
 		})
 	}
+}
+
+// TestStoreGrows: a store that an earlier version has made gets the tables of later ones, and keeps what it has.
+func TestStoreGrows(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, cfg *config.Config) {
+		for version := 1; version <= len(steps); version++ {
+			db, err := history.OpenTables(t.Context(), cfg, "portal", steps[:version])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &Store{db}
+			if version == 1 {
+				if err := s.addCodes(t.Context(), "alice", codeRecovery, []string{"code"}, time.Time{}); err != nil {
+					t.Error(err)
+				}
+			}
+			if n, err := s.countCodes(t.Context(), "alice", codeRecovery); n != 1 || err != nil {
+				t.Errorf("version %d: %d codes, %v", version, n, err)
+			}
+			s.Close()
+		}
+	})
 }
 
 var morning = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)

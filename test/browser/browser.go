@@ -161,6 +161,21 @@ func (t *Tab) Path() (string, error) {
 	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("location.pathname"))
 }
 
+// NoScript turns the scripts of pages off.
+func (t *Tab) NoScript() error {
+	_, err := chromedp.Call(t.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	return err
+}
+
+// Visible is the text that a reader sees of what a CSS selector finds.
+func (t *Tab) Visible(selector string) (string, error) {
+	quoted, err := json.Marshal(selector)
+	if err != nil {
+		return "", err
+	}
+	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("document.querySelector("+string(quoted)+")?.innerText ?? ''"))
+}
+
 // Authenticator is a security key that Chromium plays to a tab. It stays with the tab.
 type Authenticator struct {
 	t  *Tab

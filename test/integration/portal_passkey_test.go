@@ -23,7 +23,8 @@ func TestPortalPasskey(t *testing.T) {
 	alice.do("name", alice.Type("name", "My phone"))
 	alice.look("passkey")
 	alice.do("make it", alice.Send("form.passkey button"))
-	if codes, err := alice.Text("#codes"); err != nil || len(strings.Fields(codes)) != 10 {
+	codes, err := alice.Text("#codes")
+	if err != nil || len(strings.Fields(codes)) != 10 {
 		t.Fatalf("recovery codes: %q %v", codes, err)
 	}
 	phone := alice.create("Mail on my phone")
@@ -60,6 +61,17 @@ func TestPortalPasskey(t *testing.T) {
 	alice.open("/confirm?next=/passwords/new")
 	alice.do("use it", alice.Send("form.passkey button"))
 	alice.at("/passwords/new")
+
+	// Without scripts the page says that passkeys need one, and takes a code.
+	plain := w.visitor()
+	plain.do("no scripts", plain.NoScript())
+	plain.signIn("alice")
+	if text, err := plain.Visible("main"); err != nil || !strings.Contains(text, "needs JavaScript") || strings.Contains(text, "Use a passkey") {
+		t.Errorf("without scripts: %q %v", text, err)
+	}
+	plain.do("code", plain.Type("code", strings.Fields(codes)[0]))
+	plain.do("send", plain.Send("main form:not(.passkey) button"))
+	plain.at("/passwords")
 
 	alice.open("/passwords")
 	alice.do("revoke", alice.Click("#list summary"))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"appbind/config"
+	"appbind/manage"
 )
 
 // enrolling is a browser with an enrolment code.
@@ -356,6 +357,9 @@ func TestPasskeyIdentity(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.passkeyOf("alice", "phone")
+	if handle := readOptions(t, b.post("/factors/passkey/options")).PublicKey.User.ID; handle != a.handle {
+		t.Errorf("another handle for the same user: %q, %q", handle, a.handle)
+	}
 	r.dir.Add(aliceDN, mainWord+"-alice", "objectClass", "inetOrgPerson", "uid", "alice", "mail", "alice@example.org", "entryUUID", "00000000-0000-0000-0000-0000000000ff", "entryCSN", "0")
 	b.get("/passwords").expect(t, "its session", 303, "/sign-in", "")
 	b = r.browser()
@@ -363,6 +367,9 @@ func TestPasskeyIdentity(t *testing.T) {
 	b.get("/second-factor").expect(t, "has no factor", 200, "", "no second factor yet")
 	b.post("/second-factor/options").expect(t, "nothing to answer", 404, "", "")
 	b.post("/second-factor", "passkey", a.get(options{})).expect(t, "refused", 401, "", "")
+	if handle := readOptions(t, r.enrolling("alice").post("/factors/passkey/options")).PublicKey.User.ID; handle == a.handle {
+		t.Error("the handle of the one before")
+	}
 
 	for url, want := range map[string]bool{"http://localhost:8443": true, "https://pages.example.org": true, "https://192.0.2.1": false, "https://[2001:db8::1]": false} {
 		moved := &rig{t: t, dir: r.dir, clock: r.clock, log: r.log}
@@ -515,6 +522,24 @@ func TestStorePasskeys(t *testing.T) {
 			t.Errorf("%d challenges are left, %v", n, err)
 		}
 	})
+}
+
+// TestPasskeyLastTwo: two requests that have both seen two passkeys.
+func TestPasskeyLastTwo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, b := r.passkeyOf("alice", "phone")
+	newAuthenticator(t).enrol(b, "key").expect(t, "second", 303, "/factors?done=enrolled", "")
+	h := r.holderOf("alice")
+	if err := h.v.dropPasskey(t.Context(), h, 0); err != nil {
+		t.Error(err)
+	}
+	if err := h.v.dropPasskey(t.Context(), h, 0); err != errNoFactor {
+		t.Errorf("again: %v", err)
+	}
+	if err := h.v.dropPasskey(t.Context(), h, 1); err != manage.ErrLastFactor || strings.Join(r.passkeys("alice"), " ") != "key" {
+		t.Errorf("the last one: %v, left %q", err, r.passkeys("alice"))
+	}
 }
 
 // TestPasskeyLast: of two factors that are taken away at one time, in the store or one of them in the directory, one stays.

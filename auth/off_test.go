@@ -41,7 +41,7 @@ func TestSwitchedOff(t *testing.T) {
 			}
 		}
 		session := s.bind("alice", phone)
-		if err := s.v.Recheck(context.Background(), &session); err != nil {
+		if err := s.v.Recheck(context.Background(), session.Login()); err != nil {
 			t.Fatal(err)
 		}
 		s.switchOff(s.upstream, change)
@@ -58,7 +58,7 @@ func TestSwitchedOff(t *testing.T) {
 		s.expect(t, name+": code missing", s.bind("bob", "bob main"), 13, InvalidCredentials, ReasonCodeMissing)
 		bobDN := "uid=bob,ou=people,dc=example"
 		s.expect(t, name+": code", s.bind("bob", "bob main$"+s.code(t)), 15, Accepted, ReasonMain, bobDN+" bob main")
-		if err := s.v.Recheck(context.Background(), &session); !errors.Is(err, ErrRevoked) {
+		if err := s.v.Recheck(context.Background(), session.Login()); !errors.Is(err, ErrRevoked) {
 			t.Errorf("%s: a session goes on: %v", name, err)
 		}
 		in := func(password string) Decision {

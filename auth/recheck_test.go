@@ -38,7 +38,7 @@ func TestRecheck(t *testing.T) {
 			t.Fatalf("row %d, %q", d.Row, d.Reason)
 		}
 		tt.change(s, e)
-		if err := s.v.Recheck(context.Background(), &d); !errors.Is(err, tt.want) {
+		if err := s.v.Recheck(context.Background(), d.Login()); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
@@ -46,7 +46,7 @@ func TestRecheck(t *testing.T) {
 	s.user("alice", aliceMain)
 	d := s.bind("alice", aliceMain)
 	s.findErr = errTest
-	if err := s.v.Recheck(context.Background(), &d); err != nil {
+	if err := s.v.Recheck(context.Background(), d.Login()); err != nil {
 		t.Errorf("passed through: %v", err)
 	}
 }

@@ -145,7 +145,7 @@ func (c *conn) enterSession(st *state, d *auth.Decision, up *upstreamBinder, v2 
 	switch {
 	case d.Kind == auth.Accepted && d.App != nil:
 		up.release()
-		c.sess.kind, c.sess.dn, c.sess.login = appPassword, d.DN, d
+		c.sess.kind, c.sess.dn, c.sess.login = appPassword, d.DN, d.Login()
 	case d.Kind == auth.Accepted && (up.link != nil || up.share != nil):
 		c.sess.kind, c.sess.dn = passed, d.DN
 		if d.Entry != nil {

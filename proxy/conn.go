@@ -27,6 +27,9 @@ const (
 	// could take the notice away from the client.
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20
+	// restAfter is how long nothing comes before a client goes on in a new goroutine. The stack of
+	// the old one has grown, to four times what it takes to wait, and most clients are idle.
+	restAfter = time.Second
 )
 
 // Ends of a client that need no notice.
@@ -42,6 +45,8 @@ var (
 	errPipelinedTLS = errors.New("requests around StartTLS")
 	// errDrain ends a client when the server stops: after its outstanding requests.
 	errDrain = errors.New("shutting down")
+	// errRest ends no client: it goes on in a new goroutine.
+	errRest = errors.New("to go on in a new goroutine")
 )
 
 // disconnect ends a client with a Notice of Disconnection (RFC 4511 4.4.1).
@@ -78,6 +83,9 @@ type conn struct {
 	sess session
 
 	opened  time.Time
+	counted bool      // in the limits by address
+	resting bool      // the goroutine leaves the client to a new one
+	rested  bool      // no message has come since a goroutine took over
 	first   bool      // no message has come yet
 	began   time.Time // of the message that is being received; zero between messages
 	idle    time.Time // since when nothing has come; zero while requests are handled
@@ -105,30 +113,51 @@ func newConn(s *Server, l *listener, nc net.Conn) *conn {
 // policy is the listener's policy of the moment.
 func (c *conn) policy() *policy { return c.lis.policy.Load() }
 
-// serve is the client's goroutine, from accept to close.
+// serve is the client's goroutine, from accept to close, or to a rest, after which it is a new one.
 func (c *conn) serve() {
+	defer c.leave()
+	defer c.contain()
+	if !c.counted {
+		if err := c.open(); err != nil {
+			c.debug("connection refused", err)
+			return
+		}
+		c.debug("connection opened", nil)
+		if c.tls != nil { // a handshake takes more of the stack than anything that follows
+			c.resting = true
+			return
+		}
+	}
+	err := c.run()
+	if c.resting = err == errRest; c.resting {
+		return
+	}
+	c.debug("connection closed", err)
+	c.goodbye(err)
+}
+
+// leave is the end of the client, or of one of its goroutines.
+func (c *conn) leave() {
+	if c.resting {
+		c.resting = false
+		go c.serve()
+		return
+	}
 	defer c.srv.leave(c)
 	defer c.srv.limits.leave()
 	defer c.lis.counts.open.Add(-1)
 	defer c.countStall()
 	defer c.raw.Close()
 	defer c.contain()
-	addr, err := c.open()
-	if err != nil {
-		c.debug("connection refused", err)
-		return
+	if c.counted {
+		defer c.srv.limits.leaveAddr(c.peer)
 	}
-	defer c.srv.limits.leaveAddr(addr)
-	defer c.dropLink()
-	c.debug("connection opened", nil)
-	err = c.run()
-	c.debug("connection closed", err)
-	c.goodbye(err)
+	c.dropLink()
 }
 
 // open prepares the connection for its first message: PROXY header, limit per
-// address, TLS. It returns the address that was counted.
-func (c *conn) open() (netip.Addr, error) {
+// address, TLS.
+func (c *conn) open() error {
 	p, limits := c.policy(), c.srv.limitsNow()
 	c.hop = peerAddr(c.raw.RemoteAddr())
 	c.peer = c.hop
@@ -136,7 +165,7 @@ func (c *conn) open() (netip.Addr, error) {
 		sock, from, err := readProxyHeader(c.raw, time.Duration(limits.Handshake))
 		if err != nil {
 			c.srv.counts.refused[refusedProxyHeader].Add(1)
-			return netip.Addr{}, err
+			return err
 		}
 		c.sock = sock
 		if c.unannounced = !from.IsValid(); !c.unannounced {
@@ -146,17 +175,17 @@ func (c *conn) open() (netip.Addr, error) {
 	if !c.srv.limits.admitAddr(limits.ConnectionsPerAddress, c.peer) {
 		c.srv.counts.refused[refusedAddress].Add(1)
 		c.srv.limits.warn(c.srv.log, "connection refused: limits.connections_per_address", "peer", c.peerName(), "listener", p.name)
-		return netip.Addr{}, errors.New("limits.connections_per_address")
+		return errors.New("limits.connections_per_address")
 	}
+	c.counted = true
 	c.useStream(c.sock)
 	if p.URL.Scheme == "ldaps" {
 		if err := c.handshake(); err != nil {
 			c.srv.counts.refused[refusedTLS].Add(1)
-			c.srv.limits.leaveAddr(c.peer)
-			return netip.Addr{}, err
+			return err
 		}
 	}
-	return c.peer, nil
+	return nil
 }
 
 // useStream makes nc the stream that messages are read from and written to.
@@ -171,22 +200,30 @@ func (c *conn) useStream(nc net.Conn) {
 // run reads and handles messages until the client ends; the error tells why.
 func (c *conn) run() error {
 	for {
-		m, err := c.r.Next()
-		if err != nil {
+		if err := c.r.Await(); err != nil {
 			if err = c.readFailed(err); err != nil {
 				return err
 			}
 			continue
 		}
-		c.first, c.began, c.idle = false, time.Time{}, time.Time{}
-		// What does not pass here never reaches the upstream.
-		if err := m.ValidateRequest(); err != nil {
-			return malformed(err)
-		}
-		if err := c.dispatch(m); err != nil {
+		if err := c.handle(); err != nil {
 			return err
 		}
 	}
+}
+
+// handle handles the message that is there.
+func (c *conn) handle() error {
+	m, err := c.r.Next()
+	if err != nil {
+		return c.readFailed(err)
+	}
+	c.first, c.rested, c.began, c.idle = false, false, time.Time{}, time.Time{}
+	// What does not pass here never reaches the upstream.
+	if err := m.ValidateRequest(); err != nil {
+		return malformed(err)
+	}
+	return c.dispatch(m)
 }
 
 // beforeRead sets the deadline of the next read.
@@ -207,6 +244,9 @@ func (c *conn) beforeRead(partial bool) error {
 		c.deadline = c.idle.Add(time.Duration(limits.Idle))
 		if wake := c.checked.Add(c.srv.recheck); c.sess.kind != anonymous && wake.Before(c.deadline) {
 			c.deadline = wake
+		}
+		if rest := c.idle.Add(c.srv.rest); !c.rested && rest.Before(c.deadline) {
+			c.deadline = rest
 		}
 	}
 	if c.armed.IsZero() || c.deadline.Before(c.armed) {
@@ -244,6 +284,10 @@ func (c *conn) readFailed(err error) error {
 	}
 	if c.first || c.r.Buffered() > 0 {
 		return errSlow
+	}
+	if !c.rested && now.Sub(c.idle) >= c.srv.rest {
+		c.rested = true
+		return errRest
 	}
 	if c.outstanding() {
 		c.idle = now // whoever waits for an answer is not idle

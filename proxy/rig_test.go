@@ -97,7 +97,7 @@ func newRigOn(t *testing.T, o fakeldap.Options, change ...func(cfg *config.Confi
 	}
 	r.cfg = r.config(change...)
 	r.server = New(r.core(r.cfg), r.logger())
-	r.server.recheck = 50 * time.Millisecond
+	r.server.recheck, r.server.rest = 50*time.Millisecond, 10*time.Millisecond
 	if err := r.server.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@
 // # Goroutines
 //
 // One per listener and one per client; Server owns both and Shutdown waits for
-// them. Responses are written by the reader goroutine of the upstream link,
+// them. A client that says nothing for a second goes on in a new one, whose stack is small. Responses are written by the reader goroutine of the upstream link,
 // through the client's wire.Writer. A client that does not read holds up its
 // own link only, and for at most limits.write_stall; the reader of a shared link never
 // waits for a client while others have requests on the link.
@@ -87,6 +87,7 @@ type Core struct {
 type Server struct {
 	log     *slog.Logger
 	recheck time.Duration // recheckEvery; shorter in tests
+	rest    time.Duration // restAfter; shorter in tests
 	state   atomic.Pointer[state]
 	limits  limiter
 	panics  atomic.Int64
@@ -108,7 +109,7 @@ type Server struct {
 
 // New makes a server. It listens to nothing before Start.
 func New(core Core, log *slog.Logger) *Server {
-	s := &Server{log: log, recheck: recheckEvery, clients: map[*conn]struct{}{}}
+	s := &Server{log: log, recheck: recheckEvery, rest: restAfter, clients: map[*conn]struct{}{}}
 	s.base, s.giveUp = context.WithCancel(context.Background())
 	s.state.Store(&state{Core: core})
 	return s

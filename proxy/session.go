@@ -32,8 +32,8 @@ type session struct {
 	failed bool
 	// v2 says that the client has bound with LDAP version 2.
 	v2 bool
-	// login is the decision behind an app-password session.
-	login *auth.Decision
+	// login is the app password behind an app-password session.
+	login *auth.Login
 	// until is when a recalled session ends at the latest.
 	until time.Time
 

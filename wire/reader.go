@@ -70,24 +70,35 @@ func (r *Reader) SetLimit(limit int) { r.limit = limit }
 // within one), ErrMalformed and ErrTooLarge. After an error of this package
 // the stream is out of step and of no further use.
 func (r *Reader) Next() (Message, error) {
+	if err := r.Await(); err != nil {
+		return Message{}, err
+	}
+	n, err := frameSize(r.buf[r.start:r.end], r.limit)
+	if err != nil {
+		return Message{}, err
+	}
+	raw := r.buf[r.start : r.start+n : r.start+n]
+	r.start += n
+	return Parse(raw)
+}
+
+// Await waits until Next has an answer without waiting. Its errors are those of
+// the stream. Most clients spend their life in here: what it needs of the stack
+// is the memory that an idle one takes.
+func (r *Reader) Await() error {
 	for {
 		n, err := frameSize(r.buf[r.start:r.end], r.limit)
-		if err != nil {
-			return Message{}, err
-		}
-		if n > 0 && r.end-r.start >= n {
-			raw := r.buf[r.start : r.start+n : r.start+n]
-			r.start += n
-			return Parse(raw)
+		if err != nil || n > 0 && r.end-r.start >= n {
+			return nil
 		}
 		if err := r.fill(n); err != nil {
-			return Message{}, err
+			return err
 		}
 	}
 }
 
-// Ready reports whether a whole message, or the proof that the stream is
-// malformed, is in memory, so that Next does not wait.
+// Ready reports whether Next has an answer without waiting: a whole message is in
+// memory, or the proof that the stream is malformed.
 func (r *Reader) Ready() bool {
 	n, err := frameSize(r.buf[r.start:r.end], r.limit)
 	return err != nil || n > 0 && r.end-r.start >= n

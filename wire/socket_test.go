@@ -119,6 +119,10 @@ func TestWriterAfterAWait(t *testing.T) {
 func TestFlushBehindOnASocket(t *testing.T) {
 	t.Parallel()
 	here, there := tcpPair(t)
+	// Else it grows while it is read, to more than the 16 MiB below.
+	if err := there.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
 	w := NewWriter(here, 1<<20, 300*time.Millisecond)
 	send := func(b []byte) {
 		t.Helper()

@@ -58,21 +58,24 @@ func (h *house) idleOf(i int) (int64, error) {
 			return 0, err
 		}
 		defer s.stop()
-		return hold(s.process, func(int) (net.Conn, error) { return login(s.addr, nil, bindStep("", "", 0)) })
+		open := func(int) (net.Conn, error) { return login(s.addr, nil, bindStep("", "", 0)) }
+		return hold(s.process, open, func() error { return nil })
 	}
 	s, err := h.proxy(ours, "live", true)
 	if err != nil {
 		return 0, err
 	}
-	addr, config := s.addr, (*tls.Config)(nil)
+	addr, config, name := s.addr, (*tls.Config)(nil), "clear"
 	if i == 2 {
+		name = "tls"
 		addr, config = s.tls, &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate of our own on loopback
 	}
 	accounts := h.site.accounts[:usersWith1]
-	return hold(s.process, func(n int) (net.Conn, error) {
+	open := func(n int) (net.Conn, error) {
 		a := &accounts[n%len(accounts)]
 		return login(addr, config, bindStep(a.dn, a.apps[0], 0))
-	})
+	}
+	return hold(s.process, open, func() error { return h.saveMemory(s, "idle-"+name) })
 }
 
 // startSlapdEmpty is a slapd with no entry, for anonymous connections.
@@ -84,8 +87,8 @@ func (h *house) startSlapdEmpty() (*server, error) {
 	return h.startSlapd("idle-slapd", empty)
 }
 
-// hold opens all connections and reads the memory of the process before and after.
-func hold(p *process, open func(n int) (net.Conn, error)) (int64, error) {
+// hold opens all connections and reads the memory of the process before and after; then look has a look at it.
+func hold(p *process, open func(n int) (net.Conn, error), look func() error) (int64, error) {
 	warm, err := open(0) // what the first one costs is not of each
 	if err != nil {
 		return 0, err
@@ -118,6 +121,9 @@ func hold(p *process, open func(n int) (net.Conn, error)) (int64, error) {
 	}
 	<-time.After(settle)
 	after, err := p.resident()
+	if err == nil {
+		err = look()
+	}
 	return (after - before) / idleConns, err
 }
 

@@ -34,6 +34,21 @@ func (h *house) startProfile(work, name string, s *server, l *load, d time.Durat
 	return saved
 }
 
+// saveMemory saves what appbind holds in memory, where profiles are wanted: profiles of the heap and of the
+// goroutines, and the heap once more as text, which ends with the sizes of everything else.
+// GODEBUG=memprofilerate=4096 makes them finer.
+func (h *house) saveMemory(s *server, name string) error {
+	if h.profile == "" {
+		return nil
+	}
+	for query, file := range map[string]string{"heap": "-heap.pprof", "goroutine": "-goroutine.pprof", "heap?debug=1": "-memory.txt"} {
+		if err := fetch(fmt.Sprintf("http://%s/debug/pprof/%s", s.seen, query), filepath.Join(h.profile, name+file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // profileName is a work as the name of a file.
 func profileName(work string) string {
 	name := strings.Map(func(r rune) rune {

@@ -174,6 +174,8 @@ type Entry struct {
 	User bool
 	// Eligible says that the entry matched the filter and the enabled filter.
 	Eligible bool
+	// Ends is when the account ends by itself, as far as users.enabled_filter asks for that; zero: never.
+	Ends time.Time
 	// Values are the values of the secrets attribute, in the order of the upstream.
 	Values [][]byte
 	// State is the entry's password and lock state.
@@ -184,6 +186,11 @@ type Entry struct {
 	// Stale says that the entry comes from a copy that is not current, since no server answers. It may accept an app
 	// password, and nothing else: what does not fit it may fit the directory.
 	Stale bool
+}
+
+// Enabled reports whether the entry may log in at a time: it is eligible, and has not ended.
+func (e *Entry) Enabled(now time.Time) bool {
+	return e.Eligible && (e.Ends.IsZero() || now.Before(e.Ends))
 }
 
 // State is an entry's password and lock state at one moment.

@@ -87,10 +87,10 @@ func TestOldCopy(t *testing.T) {
 	if sent := s.upstream.sent(); sent != nil {
 		t.Errorf("sent %q", sent)
 	}
-	for _, change := range []func(*Entry){func(e *Entry) { e.User = false }, func(e *Entry) { e.Eligible = false }} {
+	for _, change := range []func(*Entry){func(e *Entry) { e.User = false }, func(e *Entry) { e.Eligible = false }, func(e *Entry) { e.Ends = time.Unix(1, 0) }} {
 		change(c.entries["alice"])
 		s.expect(t, "no user", s.bind("alice", phone), 5, Unavailable, ReasonOutage)
-		c.entries["alice"].User, c.entries["alice"].Eligible = true, true
+		c.entries["alice"].User, c.entries["alice"].Eligible, c.entries["alice"].Ends = true, true, time.Time{}
 	}
 }
 

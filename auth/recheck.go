@@ -47,7 +47,7 @@ func (v *Verifier) Recheck(ctx context.Context, l *Login) error {
 	case e == nil:
 		return errors.New("appbind: internal error: lookup without an entry")
 	}
-	if e.Key != l.key || !e.User || !e.Eligible || v.expired(l.app) {
+	if e.Key != l.key || !e.User || !e.Enabled(v.mem.now()) || v.expired(l.app) {
 		return ErrRevoked
 	}
 	for _, raw := range e.Values {

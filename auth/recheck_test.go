@@ -21,6 +21,7 @@ func TestRecheck(t *testing.T) {
 		{"revoked", func(_ *site, e *Entry) { e.Values = nil }, ErrRevoked},
 		{"rewritten", func(_ *site, e *Entry) { e.Values[0] = append([]byte{}, "$app$phone$"+ssha("x")...) }, ErrRevoked},
 		{"disabled", func(_ *site, e *Entry) { e.Eligible = false }, ErrRevoked},
+		{"account over", func(s *site, e *Entry) { e.Ends = s.clock.now() }, ErrRevoked},
 		{"moved out", func(_ *site, e *Entry) { e.User = false }, ErrRevoked},
 		{"another entry of that name", func(_ *site, e *Entry) { e.Key = "entryUUID:other" }, ErrRevoked},
 		{"deleted", func(s *site, e *Entry) { delete(s.entries, e.DN) }, ErrRevoked},

@@ -109,7 +109,7 @@ func (a *attempt) lookup(ctx context.Context) bool {
 		return a.fail(5, Unavailable, ReasonLookup, err)
 	case e == nil || e.Key == "" && e.DN != "":
 		return a.fail(5, Unavailable, ReasonInternal, errors.New("appbind: internal error: lookup without an entry or its key"))
-	case e.Stale && !(e.User && e.Eligible):
+	case e.Stale && !(e.User && e.Enabled(a.mem.now())):
 		return a.fail(5, Unavailable, ReasonOutage, errNotCurrent)
 	case e.DN == "":
 		return a.refuseAtCost(ctx, 6, ReasonNotFound, name)
@@ -141,7 +141,7 @@ func (a *attempt) notUser(ctx context.Context) bool {
 
 // notEligible is row 8.
 func (a *attempt) notEligible(ctx context.Context) bool {
-	return !a.d.Entry.Eligible && a.refuseAtCost(ctx, 8, ReasonIneligible, a.d.Entry.Key)
+	return !a.d.Entry.Enabled(a.mem.now()) && a.refuseAtCost(ctx, 8, ReasonIneligible, a.d.Entry.Key)
 }
 
 // storedSecret is row 9: what is stored is not a password, here or upstream.

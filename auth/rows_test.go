@@ -93,6 +93,9 @@ func TestRows(t *testing.T) {
 		{"listed, app prefix", with("cn=dovecot,dc=example", "$app$x", nil), 4, InvalidCredentials, ReasonUpstreamRefused, "cn=dovecot,dc=example $app$x"},
 		{"disabled", with("carol", "carol secret", nil), 8, InvalidCredentials, ReasonIneligible, "absent"},
 		{"disabled, app password", with("carol", phone, nil), 8, InvalidCredentials, ReasonIneligible, ""},
+		{"account over, app password", with("frank", phone, nil), 8, InvalidCredentials, ReasonIneligible, ""},
+		{"account over, main password", with("frank", "frank secret", nil), 8, InvalidCredentials, ReasonIneligible, "absent"},
+		{"account that will end, app password", with("grace", phone, nil), 10, Accepted, ReasonAppPassword, ""},
 		{"app prefix", with("alice", "$app$anything", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
 		{"app prefix in capitals", with("alice", "$APP$anything", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
 		{"otpauth prefix", with("alice", "OTPAuth://", nil), 9, InvalidCredentials, ReasonStoredSecret, ""},
@@ -128,6 +131,8 @@ func TestRows(t *testing.T) {
 			s.passwords["cn=printer,dc=example"] = "printer secret"
 			s.entries["root"] = &Entry{}
 			s.user("carol", "carol secret", phoneValue).Eligible = false
+			s.user("frank", "frank secret", phoneValue).Ends = s.clock.now()
+			s.user("grace", "grace secret", phoneValue).Ends = s.clock.now().Add(time.Nanosecond)
 			d := s.v.Verify(context.Background(), tt.bind, s.upstream)
 			if tt.sent == "" {
 				s.expect(t, tt.name, d, tt.row, tt.kind, tt.reason)

@@ -64,7 +64,7 @@ func (f *failureValues) count(interval time.Duration, now time.Time) int {
 	})
 	// The count comes first: an attribute that is absent costs no error.
 	if c := counter(f.values[failADCount]); c > n {
-		if t, err := fileTime(f.values[failADLast]); err != nil || recent(t, interval, now) {
+		if at, ok := number(f.values[failADLast]); !ok || recent(fileTime(at), interval, now) {
 			n = c
 		}
 	}
@@ -99,10 +99,9 @@ func counter(text string) int {
 }
 
 // fileTime reads a time of Active Directory: units of 100 ns since 1601 (MS-DTYP 2.3.3).
-func fileTime(text string) (time.Time, error) {
+func fileTime(n int64) time.Time {
 	const toUnix = 11644473600 // seconds from 1601 to 1970
-	n, err := strconv.ParseInt(text, 10, 64)
-	return time.Unix(n/1e7-toUnix, n%1e7*100), err
+	return time.Unix(n/1e7-toUnix, n%1e7*100)
 }
 
 // isFailure reports whether a name, in lower case, is one of failureAttributes.

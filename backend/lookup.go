@@ -254,6 +254,9 @@ func (u *Upstream) entry(sv *survey, se wire.SearchEntry) (*auth.Entry, error) {
 		return nil, err
 	}
 	e.State = st.state(sv.useCSN, sv.lockFor, u.clock.now())
+	if u.lookup.auto {
+		e.Ends = st.ends()
+	}
 	e.State.Failures = failures.count(sv.lockout.Interval, u.clock.now())
 	e.Key = key(ids, dn)
 	return e, nil

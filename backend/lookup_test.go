@@ -108,6 +108,49 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestAccountEnds: with auto, and with it alone, an account has the first of its end dates.
+func TestAccountEnds(t *testing.T) {
+	t.Parallel()
+	d := directory()
+	day := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+	never := time.Time{}
+	cases := []struct {
+		attributes []string
+		want       time.Time
+	}{
+		{nil, never},
+		{[]string{"shadowExpire", "20849"}, day},
+		{[]string{"shadowExpire", "1"}, time.Unix(86400, 0)},
+		{[]string{"shadowExpire", "0"}, time.Unix(0, 0)},
+		{[]string{"shadowExpire", "-1"}, never},
+		{[]string{"shadowExpire", ""}, never},
+		{[]string{"shadowExpire", "soon"}, never},
+		{[]string{"shadowExpire", "9223372036854775807"}, never},
+		{[]string{"accountExpires", "134143776000000000"}, time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)},
+		{[]string{"accountExpires", "0"}, never},
+		{[]string{"accountExpires", "9223372036854775807"}, never},
+		{[]string{"krbPrincipalExpiration", "20270131000000Z"}, day},
+		{[]string{"pwdEndTime", "20270131000000Z"}, day},
+		{[]string{"pwdEndTime", "20270131000000Z", "shadowExpire", "20850", "krbPrincipalExpiration", "20280101000000Z"}, day},
+	}
+	name := func(i int) string { return fmt.Sprintf("uid=ends%d,%s", i, people) }
+	for i, c := range cases {
+		d.Add(name(i), "x", append([]string{"objectClass", "person"}, c.attributes...)...)
+	}
+	s := fake(t, fakeldap.Options{Handler: d.Handle})
+	for filter, asked := range map[string]bool{"auto": true, "none": false, "(objectClass=*)": false} {
+		cfg := testConfig(urlOf(s))
+		cfg.Users.EnabledFilter = filter
+		u := upstream(t, cfg)
+		for i, c := range cases {
+			e, err := u.Find(testContext(t, 5*time.Second), name(i))
+			if want := c.want; err != nil || !e.Eligible || asked && !e.Ends.Equal(want) || !asked && !e.Ends.IsZero() {
+				t.Errorf("%s: %q: %v, %+v, want %v", filter, c.attributes, err, e, want)
+			}
+		}
+	}
+}
+
 func TestFindEntry(t *testing.T) {
 	s := fake(t, fakeldap.Options{Handler: directory().Handle})
 	u := upstream(t, testConfig(urlOf(s)))

@@ -98,11 +98,11 @@ func (t *table) reduce(r *record, now *auth.Entry) {
 			values = append(values, v)
 		}
 	}
-	if len(values) == len(r.entry.Values) {
+	if len(values) == len(r.entry.Values) && now.Ends.Equal(r.entry.Ends) {
 		return
 	}
 	e := *r.entry // whoever found it may hold it
-	e.Values = values
+	e.Values, e.Ends = values, now.Ends
 	less := *r
 	less.entry = &e
 	parentDN := ""

@@ -79,6 +79,6 @@ func (r *record) same(other *record) bool {
 		slices.SortFunc(list, bytes.Compare)
 		return list
 	}
-	return r.entry.DN == other.entry.DN && bytes.Equal(r.copied, other.copied) && slices.Equal(r.names, other.names) &&
+	return r.entry.DN == other.entry.DN && r.entry.Ends.Equal(other.entry.Ends) && bytes.Equal(r.copied, other.copied) && slices.Equal(r.names, other.names) &&
 		slices.EqualFunc(sorted(r.entry.Values), sorted(other.entry.Values), bytes.Equal)
 }

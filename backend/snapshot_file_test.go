@@ -48,7 +48,7 @@ func TestSnapshotRefused(t *testing.T) {
 		{"the head alone", "cut off", func(f string) { ok(os.Truncate(f, int64(len(headUsers)))) }},
 		{"cut off", "cut off", rewrite(func(b []byte) []byte { return b[:len(b)-1] })},
 		{"longer", "damaged", rewrite(func(b []byte) []byte { return append(b, 0) })},
-		{"another version", "of this version", rewrite(func(b []byte) []byte { return bytes.Replace(b, []byte("shot 1"), []byte("shot 9"), 1) })},
+		{"another version", "of this version", rewrite(func(b []byte) []byte { return bytes.Replace(b, []byte("shot 2"), []byte("shot 9"), 1) })},
 		{"a bit is wrong", "damaged", rewrite(func(b []byte) []byte { b[len(b)/2] ^= 4; return b })},
 		{"something behind, with a checksum", "not well formed", rewrite(func(b []byte) []byte { return sealed(append(b[:len(b)-sha256.Size], 0)) })},
 		{"cut off, with a checksum", "not well formed", rewrite(func(b []byte) []byte { return sealed(b[:len(b)-sha256.Size-1]) })},

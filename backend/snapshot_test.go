@@ -114,6 +114,7 @@ func TestSnapshotKeeps(t *testing.T) {
 	u := m.process(t, file)
 	tb := u.hold(t, "a", "b")
 	sub := u.person(t, tb, "c")
+	sub.entry.Ends = time.Unix(1_900_000_000, 100)
 	sub.entry.DN, sub.parent = "uid=c,ou=x,"+people, "ou=x key"
 	tb.put("id-c", sub, "ou=x,"+people)
 	u.saveSnapshot(false)

@@ -23,7 +23,7 @@ import (
 // The heads end in the version, which counts up with any change of the form, or of what is
 // in it: the numbers of the rules (matching.go), plainName, Key.
 const (
-	headUsers = "appbind replica snapshot 1\n"
+	headUsers = "appbind replica snapshot 2\n"
 	headMark  = "appbind replica mark 1\n"
 )
 
@@ -62,6 +62,14 @@ func (t *table) freeze() frozen {
 func appendText[T string | []byte](dst []byte, s T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
+}
+
+// appendMoment appends a time, zero too.
+func appendMoment(dst []byte, at time.Time) []byte {
+	if at.IsZero() {
+		return appendText(dst, "")
+	}
+	return appendText(dst, at.UTC().Format(time.RFC3339Nano))
 }
 
 func appendTexts[T string | []byte](dst []byte, list []T) []byte {
@@ -112,7 +120,7 @@ func (f frozen) writer(id [16]byte, key string, s stamp) func(io.Writer) error {
 		b = binary.AppendUvarint(b, uint64(len(f.records)))
 		for _, r := range f.records {
 			b = binary.AppendUvarint(b, number[r.parent])
-			b = appendText(appendText(appendText(b, r.id), r.entry.Key), r.entry.DN)
+			b = appendMoment(appendText(appendText(appendText(b, r.id), r.entry.Key), r.entry.DN), r.entry.Ends)
 			b = appendText(appendTexts(appendTexts(b, r.entry.Values), r.names), r.copied)
 			if err := put(b); err != nil {
 				return err
@@ -276,8 +284,19 @@ func decodeUsers(content []byte, key string, wanted []string) (snapshotted, erro
 	return d, nil
 }
 
+// moment reads a time, zero too.
+func (s *scanner) moment() time.Time {
+	text := s.text()
+	if text == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	s.bad = s.bad || err != nil
+	return at
+}
+
 func (s *scanner) record() *record {
-	r := &record{id: s.text(), entry: &auth.Entry{Key: s.text(), DN: s.text(), User: true, Eligible: true, Copied: true}}
+	r := &record{id: s.text(), entry: &auth.Entry{Key: s.text(), DN: s.text(), Ends: s.moment(), User: true, Eligible: true, Copied: true}}
 	if n := s.count(1); n > 0 {
 		r.entry.Values = make([][]byte, n)
 	}

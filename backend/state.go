@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ const (
 	attrTmpLockEnd
 	attrPwdStart
 	attrPwdEnd
+	attrAccountExpires
+	attrPrincipalExpiration
+	attrShadowExpire
 )
 
 // stateAttributes are what State looks at, in the order of the fingerprint.
@@ -49,13 +53,16 @@ var stateAttributes = [...]stateAttribute{
 	attrTmpLockEnd:     {name: "pwdAccountTmpLockoutEnd"},
 	attrPwdStart:       {name: "pwdStartTime"},
 	attrPwdEnd:         {name: "pwdEndTime"},
+
+	attrAccountExpires:      {name: "accountExpires"},
+	attrPrincipalExpiration: {name: "krbPrincipalExpiration"},
+	attrShadowExpire:        {name: "shadowExpire"},
+
 	{name: "pwdChangedTime", password: true, only: true},
 	{name: "pwdLastSet", password: true, only: true},
 	{name: "krbLastPwdChange", password: true, only: true},
 	{name: "passwordExpirationTime", password: true},
 	{name: "pwdReset"},
-	{name: "accountExpires"},
-	{name: "krbPrincipalExpiration"},
 	{name: "pwdUpdateTime", password: true, only: true}, // 389 DS with passwordTrackUpdateTime
 }
 
@@ -146,6 +153,36 @@ func (v *stateValues) lockedSince(lockFor time.Duration, now time.Time) bool {
 	t, err := generalizedTime(v[attrPwdLocked])
 	return err != nil || lockFor <= 0 || t.Year() <= 1 || now.Before(t.Add(lockFor))
 }
+
+// ends is when the account ends, by the first of its dates; zero: never. A directory that refuses the main password from
+// then on says nothing about it in a filter that holds for all times, and shadowExpire is for its clients to obey.
+func (v *stateValues) ends() (first time.Time) {
+	sooner := func(at time.Time) {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	// 0 and the greatest number are never (MS-ADA1 2.2).
+	if n, ok := number(v[attrAccountExpires]); ok && n > 0 && n != math.MaxInt64 {
+		sooner(fileTime(n))
+	}
+	// Days since 1970, a negative number is never (shadow(5), RFC 2307).
+	if days, ok := number(v[attrShadowExpire]); ok && days >= 0 && days <= maxDays {
+		sooner(time.Unix(days*24*60*60, 0))
+	}
+	for _, i := range [...]int{attrPwdEnd, attrPrincipalExpiration} {
+		if v[i] == "" {
+			continue // an error would be made of it at each lookup
+		}
+		if at, err := generalizedTime(v[i]); err == nil {
+			sooner(at)
+		}
+	}
+	return first
+}
+
+// maxDays bounds shadowExpire: what is later is never.
+const maxDays = 3_000_000
 
 // after reports whether a GeneralizedTime is later than now; false for what is none.
 func after(text string, now time.Time) bool {

@@ -167,7 +167,7 @@ type Users struct {
 	Bases []string `yaml:"bases" is:"dn"`
 	// Filter is the filter that an entry must match to be a user.
 	Filter string `yaml:"filter" is:"filter"`
-	// EnabledFilter must match too, else the account is disabled: auto (by kind of server and schema), none, or a filter.
+	// EnabledFilter must match too, else the account is disabled: auto (by kind of server and schema; and by the end date of the account, as accountExpires, shadowExpire, krbPrincipalExpiration and pwdEndTime have it), none, or a filter.
 	EnabledFilter string `yaml:"enabled_filter" oneof:"auto,none" is:"filter"`
 	// NameFilter finds the user of a bind name that is no DN, %s being the name; empty: such names are refused.
 	NameFilter string `yaml:"name_filter" is:"filter"`

@@ -95,7 +95,7 @@ func (m *Manager) Find(ctx context.Context, name string) (*User, error) {
 	case !e.User:
 		return nil, ErrNotUser
 	}
-	return &User{Key: e.Key, DN: e.DN, Eligible: e.Eligible, Changed: e.State.Changed, Set: NewSet(e.Values)}, nil
+	return &User{Key: e.Key, DN: e.DN, Eligible: e.Enabled(m.now()), Changed: e.State.Changed, Set: NewSet(e.Values)}, nil
 }
 
 // Each calls f for every user who has a value of the attribute. An error of f
@@ -112,7 +112,7 @@ func (m *Manager) Everybody(ctx context.Context, f func(u *User) error) error {
 
 func (m *Manager) each(ctx context.Context, filter []byte, f func(u *User) error) error {
 	return m.up.EachUser(ctx, filter, func(e *auth.Entry) error {
-		return f(&User{Key: e.Key, DN: e.DN, Eligible: e.Eligible, Set: NewSet(e.Values)})
+		return f(&User{Key: e.Key, DN: e.DN, Eligible: e.Enabled(m.now()), Set: NewSet(e.Values)})
 	})
 }
 

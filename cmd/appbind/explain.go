@@ -192,6 +192,13 @@ func explainEntry(ctx context.Context, w io.Writer, dir auth.Directory, name str
 		return nil
 	}
 	fmt.Fprintf(w, "eligible\t%s\n", yesNo(e.Eligible, "matches users.filter and enabled_filter", "disabled, or no match of users.filter"))
+	if !e.Ends.IsZero() {
+		over := ""
+		if !e.Enabled(time.Now()) {
+			over = ": may not log in"
+		}
+		fmt.Fprintf(w, "ends\t%s%s\n", e.Ends.UTC().Format(time.RFC3339), over)
+	}
 	if e.State.Locked {
 		fmt.Fprintf(w, "locked\tyes, the directory shows a lock\n")
 	}

@@ -11,10 +11,13 @@ import (
 	"appbind/auth"
 )
 
-// Wrong codes of one user, at all instances together.
+// Wrong codes of one user, at all instances together. The second bound is for who has a main password and all the time there
+// is: five in five minutes are 1440 a day, of which one in 250 days would be right.
 const (
-	maxTries  = 5
-	tryWindow = 5 * time.Minute
+	maxTries    = 5
+	tryWindow   = 5 * time.Minute
+	maxTriesDay = 50
+	tryDay      = 24 * time.Hour
 )
 
 // How a second factor was proved.
@@ -136,8 +139,11 @@ func (v *visit) passed(method string) error {
 // prove has a factor of the session's user proved. Each try is counted before the proof is looked at, so that a hundred at
 // one time are not a hundred guesses; what was right is not counted. Errors: errWrong, errTooMany, others.
 func (v *visit) prove(ctx context.Context, proof func(context.Context) (string, error)) (method string, err error) {
-	tries := "factor:" + v.user.Key
+	tries, day := "factor:"+v.user.Key, "factor-day:"+v.user.Key
 	allowed, err := v.p.Store.try(ctx, tries, maxTries, tryWindow, v.p.Now())
+	if err == nil && allowed {
+		allowed, err = v.p.Store.try(ctx, day, maxTriesDay, tryDay, v.p.Now())
+	}
 	if err != nil {
 		return "", err
 	}
@@ -146,7 +152,7 @@ func (v *visit) prove(ctx context.Context, proof func(context.Context) (string, 
 	}
 	method, err = proof(ctx)
 	if err == nil || errors.Is(err, auth.ErrCodeUsed) {
-		if back := v.p.Store.giveBack(ctx, tries); back != nil {
+		if back := errors.Join(v.p.Store.giveBack(ctx, tries), v.p.Store.giveBack(ctx, day)); back != nil {
 			return "", back
 		}
 	}

@@ -192,3 +192,31 @@ func TestFlood(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowGuesses: who has a main password and patience gets fifty tries a day at the second factor, also where the store is tidied
+// meanwhile; codes that were right do not count.
+func TestSlowGuesses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.enrol("alice")
+	for range maxTriesDay + 5 {
+		r.browser().enter("alice")
+	}
+	tried := 0
+	b := r.browser()
+	b.password("alice")
+	for range 60 {
+		if b.post("/second-factor", "code", "zzzz-zzzz-zzzz-zzzz").code == http.StatusUnauthorized {
+			tried++
+		}
+		r.clock.add(6 * time.Minute)
+		if err := r.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if tried != maxTriesDay {
+		t.Errorf("%d tries", tried)
+	}
+	r.clock.add(tryDay)
+	r.browser().enter("alice")
+}

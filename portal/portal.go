@@ -33,8 +33,8 @@
 //
 // # Limits
 //
-// Five wrong codes in five minutes for one user, as at binds, counted in the store and so by all
-// instances together; twenty sign-ins in five minutes from one address (IPv6: one /64). A request body has 64 KiB. 1024 connections at one time, 128 from one
+// Five wrong codes in five minutes and fifty in a day for one user, counted in the store and so by all
+// instances together (at binds: five); twenty sign-ins in five minutes from one address (IPv6: one /64). A request body has 64 KiB. 1024 connections at one time, 128 from one
 // address that is no trusted proxy's; one too many is closed.
 package portal
 

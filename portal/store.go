@@ -321,7 +321,7 @@ func (s *Store) purge(ctx context.Context, now time.Time, p *config.Portal, rete
 		{"DELETE FROM portal_codes WHERE expires > 0 AND expires < $1", now},
 		{"DELETE FROM portal_challenges WHERE expires < $1", now},
 		{"DELETE FROM portal_spent WHERE at < $1", now.Add(-4 * time.Hour)}, // outlives every one-time code
-		{"DELETE FROM portal_tries WHERE last < $1", now.Add(-time.Hour)},
+		{"DELETE FROM portal_tries WHERE last < $1", now.Add(-tryDay)},      // the longest window
 		{"DELETE FROM portal_flows WHERE started < $1", now.Add(-flowLife)},
 		{"DELETE FROM portal_audit WHERE at < $1", now.Add(-retention)},
 	} {

@@ -30,7 +30,7 @@ run: build
 
 test: tools check unit fuzz
 
-# What the tests need and the machine lacks, from apt.
+# What the tests need and the machine lacks, from apt and npm.
 tools:
 	sh test/tools.sh
 

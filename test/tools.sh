@@ -1,5 +1,6 @@
 #!/bin/sh
-# tools.sh [bench]: installs what the tests need, or the benchmark, and this machine lacks, from Debian's or Ubuntu's packages.
+# tools.sh [bench]: installs what the tests need, or the benchmark, and this machine lacks, from Debian's or Ubuntu's packages, and
+# below test/npm from npm.
 #
 # Nothing is started: the packages' own services stay off, the tests start
 # servers of their own on loopback. Needs root, or sudo that asks nothing.
@@ -31,6 +32,8 @@ else
 	need fail2ban-regex fail2ban
 	need debootstrap debootstrap debian-archive-keyring
 	need chromium chromium fonts-dejavu-core
+	need node nodejs
+	need npm npm
 	need ns-slapd 389-ds-base
 	need samba samba samba-ad-dc
 	need samba-tool samba-common-bin
@@ -46,10 +49,13 @@ fi
 # Dovecot 2.4, from Debian 13 in a root directory of its own, on whatever this machine is.
 debian13=/opt/appbind-test/debian13
 [ "${1:-}" != bench ] && [ ! -d $debian13 ] || debian13=
-[ -n "$packages$debian13" ] || exit 0
+# What test/npm/package-lock.json names.
+npm=$(dirname "$0")/npm
+[ "${1:-}" != bench ] && ! [ "$npm/node_modules/.package-lock.json" -nt "$npm/package-lock.json" ] || npm=
+[ -n "$packages$debian13$npm" ] || exit 0
 
 sudo=
-if [ "$(id -u)" -ne 0 ]; then
+if [ -n "$packages$debian13" ] && [ "$(id -u)" -ne 0 ]; then
 	sudo="sudo -n"
 	$sudo true || { echo "tools.sh: not root and no sudo; install by hand:$packages $debian13" >&2; exit 1; }
 fi
@@ -75,4 +81,8 @@ if [ -n "$debian13" ]; then
 	$sudo mkdir -p $debian13.new
 	$sudo debootstrap --variant=minbase --include=dovecot-imapd,dovecot-pop3d,dovecot-ldap trixie $debian13.new >/dev/null
 	$sudo mv $debian13.new $debian13
+fi
+if [ -n "$npm" ]; then
+	echo "installing: npm's packages in $npm"
+	(cd "$npm" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
 fi

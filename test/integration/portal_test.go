@@ -24,22 +24,27 @@ type site struct {
 	shot map[string]bool
 }
 
-// startSite serves the pages in front of a slapd, and starts a browser.
-func startSite(t *testing.T, s *slapd) *site {
+// startSite serves the pages in front of a slapd, and starts a browser. more are further lines of the section portal, for the pages'
+// address.
+func startSite(t *testing.T, s *slapd, more ...func(url string) string) *site {
 	t.Helper()
 	program, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("chromium is not installed: run 'make tools'")
 	}
 	w := &site{t: t, url: fmt.Sprintf("http://localhost:%d", freePort(t)), shot: map[string]bool{}}
-	yaml := baseConfig(s, "  - {url: 'ldap://127.0.0.1:0', context: trusted}\n", fmt.Sprintf(`portal:
+	section := fmt.Sprintf(`portal:
   listen: 127.0.0.1:%s
   url: %s
   name: Example Mail
   admins: [%q]
   imap: mail.example.org:993
   smtp: mail.example.org:465
-`, w.url[strings.LastIndex(w.url, ":")+1:], w.url, userDN("bob")))
+`, w.url[strings.LastIndex(w.url, ":")+1:], w.url, userDN("bob"))
+	for _, lines := range more {
+		section += lines(w.url)
+	}
+	yaml := baseConfig(s, "  - {url: 'ldap://127.0.0.1:0', context: trusted}\n", section)
 	yaml = replaceOnce(t, yaml, "users:\n", fmt.Sprintf("  manage_dn: %s\n  manage_password: %s\nusers:\n  name_filter: (|(uid=%%s)(mail=%%s))\n", manageDN, managePW))
 	w.a = startAppbind(t, yaml)
 	if w.b, err = browser.Start(program, shortDir(t)); err != nil {

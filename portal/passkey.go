@@ -194,11 +194,17 @@ func (v *visit) provePasskey(ctx context.Context, answer string) (string, error)
 		v.p.audit(ctx, v.event("second factor refused", "passkey: its counter went back"))
 		return "", errCopied
 	}
+	return methodPasskey, v.countPasskey(ctx, credential)
+}
+
+// countPasskey notes the use of a passkey, with the count of this answer. Errors: errWrong where another request has removed
+// it meanwhile, or noted that count; others.
+func (v *visit) countPasskey(ctx context.Context, credential *webauthn.Credential) error {
 	used, err := v.p.Store.usedPasskey(ctx, v.user.Key, &passkey{credential: *credential}, v.p.Now())
 	if err == nil && !used {
 		err = v.refused(errors.New("it was removed or used meanwhile"))
 	}
-	return methodPasskey, err
+	return err
 }
 
 type passkeyData struct {

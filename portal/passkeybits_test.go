@@ -2,6 +2,7 @@ package portal
 
 import (
 	"encoding/json"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/go-webauthn/webauthn/protocol"
@@ -14,7 +15,7 @@ func (r *rig) holderOf(name string) *holder {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	h, err := (&visit{p: r.Portal, user: u, person: person{login: name}}).holder(r.t.Context())
+	h, err := (&visit{p: r.Portal, r: httptest.NewRequest("POST", "/", nil), user: u, person: person{login: name}}).holder(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -67,8 +67,20 @@ const (
 	Stale      Kind = "stale_device" // a device goes on with one that was revoked, or has expired; once a day
 )
 
+// The kinds of events of the self-service pages, beside those of the app passwords that are made and changed there.
+const (
+	FactorProved  Kind = "factor_proved"  // a user signed in with a second factor, or proved it once more; Factor tells how
+	FactorRefused Kind = "factor_refused" // a second factor that looks copied
+	FactorAdded   Kind = "factor_added"
+	FactorRemoved Kind = "factor_removed"
+	RecoveryCodes Kind = "recovery_codes" // new ones took the place of the old ones
+	EnrolCode     Kind = "enrol_code"     // an administrator issued a code for a new second factor
+	SignedOut     Kind = "signed_out"     // the user ended all sessions
+)
+
 // Kinds are all kinds, for those who name some.
-var Kinds = []Kind{Issued, Renewed, Changed, Revoked, Expired, Expiring, Purged, Refused, NewNetwork, Stale}
+var Kinds = []Kind{Issued, Renewed, Changed, Revoked, Expired, Expiring, Purged, Refused, NewNetwork, Stale,
+	FactorProved, FactorRefused, FactorAdded, FactorRemoved, RecoveryCodes, EnrolCode, SignedOut}
 
 // Event is one thing that happened. Fields that do not apply are zero. It has no room
 // for a password.
@@ -87,6 +99,7 @@ type Event struct {
 	Via     string     // by what means, as Actor.Via
 	Addr    netip.Addr // the actor's address; of a use, the user's
 	Service string     // of a use
+	Factor  string     // of an event of the pages: totp, passkey ...; or more about it, in fixed words
 	Reason  string     // of a refusal, or of the failures of a stale device
 	Count   int64      // of Purged
 }
@@ -123,6 +136,7 @@ type Line struct {
 	Via      string     `json:"via,omitempty"`
 	Address  string     `json:"address,omitempty"`
 	Service  string     `json:"service,omitempty"`
+	Factor   string     `json:"factor,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
 	Count    int64      `json:"count,omitempty"`
 }
@@ -131,7 +145,7 @@ type Line struct {
 func (e *Event) encode(id string) []byte {
 	l := Line{
 		EventID: id, Time: e.Time.UTC().Truncate(time.Millisecond), Event: e.Kind, Entry: cut(e.Entry), User: cut(e.DN), Password: cut(e.ID), Label: cut(e.Label),
-		Actor: cut(e.Actor), Via: cut(e.Via), Service: cut(e.Service), Reason: cut(e.Reason), Count: e.Count,
+		Actor: cut(e.Actor), Via: cut(e.Via), Service: cut(e.Service), Factor: cut(e.Factor), Reason: cut(e.Reason), Count: e.Count,
 	}
 	if !e.Expires.IsZero() {
 		at := e.Expires.UTC()

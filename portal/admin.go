@@ -119,7 +119,7 @@ func (v *visit) adminRevoke() error {
 		return err
 	}
 	for _, value := range gone {
-		v.p.audit(ctx, v.adminEvent(u, "app password revoked", value.Label))
+		v.p.audit(ctx, v.adminEvent(u, didRevoke, value.Label))
 	}
 	if u, err = v.p.Manager.Find(ctx, u.DN); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (v *visit) adminEnrolCode() error {
 	if err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.adminEvent(u, "enrolment code issued", ""))
+	v.p.audit(v.r.Context(), v.adminEvent(u, didIssue, ""))
 	return v.showUser(u, shown, until)
 }
 

@@ -146,7 +146,7 @@ func (v *visit) enrolTOTP() error {
 // enrolled is what follows a new factor: the session counts as proved by it, other sessions end, and there are recovery codes.
 func (v *visit) enrolled(method string) error {
 	ctx := v.r.Context()
-	v.p.audit(ctx, v.event("second factor enrolled", method))
+	v.p.audit(ctx, v.event(didEnrol, method))
 	v.tell("mail.enrolled.subject", "mail.enrolled.text")
 	if err := v.p.Store.dropCodes(ctx, v.user.Key, codeEnrol); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (v *visit) recovery() error {
 	if err := v.p.Store.addCodes(v.r.Context(), v.user.Key, codeRecovery, bare, time.Time{}); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("recovery codes made", ""))
+	v.p.audit(v.r.Context(), v.event(didRenew, ""))
 	v.render(http.StatusOK, "recovery", v.l.T("recovery.title"), recoveryData{shown})
 	return nil
 }
@@ -204,7 +204,7 @@ func (v *visit) removeFactor() error {
 	case err != nil:
 		return err
 	}
-	v.p.audit(ctx, v.event("second factor removed", method))
+	v.p.audit(ctx, v.event(didRemove, method))
 	v.tell("mail.removed.subject", "mail.removed.text")
 	if err := v.p.Store.endOthers(ctx, v.user.Key, v.session.id); err != nil {
 		return err

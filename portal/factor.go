@@ -112,7 +112,7 @@ func (v *visit) factor() error {
 // passed goes on after a factor was proved.
 func (v *visit) passed(method string) error {
 	ctx := v.r.Context()
-	v.p.audit(ctx, v.event("second factor proved", method))
+	v.p.audit(ctx, v.event(didProve, method))
 	switch {
 	case method == methodEnrol:
 		if err := v.enter(stageEnrol, method, v.user.Key, v.user.DN); err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"appbind/config"
+	"appbind/events"
 	"appbind/manage"
 )
 
@@ -16,5 +17,9 @@ func IssueEnrolCode(ctx context.Context, s *Store, cfg *config.Portal, u *manage
 	return shown, until, s.addCodes(ctx, u.Key, codeEnrol, []string{bare}, until)
 }
 
-// Note stores an event of the audit; for the command line.
-func (s *Store) Note(ctx context.Context, e Event) error { return s.note(ctx, e) }
+// Issued notes, for the command line, that such a code was issued to a user: in the store, for the pages, and in the audit log.
+func Issued(ctx context.Context, s *Store, journal manage.Journal, u *manage.User, by events.Actor, now time.Time) error {
+	e := Event{Time: now, Entry: u.Key, DN: u.DN, Actor: by.Name + ", " + by.Via, Action: didIssue}
+	journal.Emit(events.Event{Time: now, Kind: told[didIssue], Entry: u.Key, DN: u.DN}.By(by))
+	return s.note(ctx, e)
+}

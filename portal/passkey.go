@@ -191,7 +191,7 @@ func (v *visit) provePasskey(ctx context.Context, answer string) (string, error)
 		return "", v.refused(errors.New("the authenticator did not verify its user"))
 	}
 	if credential.Authenticator.CloneWarning {
-		v.p.audit(ctx, v.event("second factor refused", "passkey: its counter went back"))
+		v.p.audit(ctx, v.event(didRefuse, "passkey: its counter went back"))
 		return "", errCopied
 	}
 	return methodPasskey, v.countPasskey(ctx, credential)

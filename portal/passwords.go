@@ -200,7 +200,7 @@ func (v *visit) create() error {
 	if err != nil {
 		return v.newAgain(err)
 	}
-	v.p.audit(ctx, v.event("app password created", made.Value.Label))
+	v.p.audit(ctx, v.event(didCreate, made.Value.Label))
 	v.tell("mail.created.subject", "mail.created.text", made.Value.Label)
 	if asProfile {
 		return v.profile(made)
@@ -268,7 +268,7 @@ func (v *visit) rename() error {
 	if err := v.operator().Relabel(v.r.Context(), v.user.DN, v.ref(), label); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("app password renamed", label))
+	v.p.audit(v.r.Context(), v.event(didRename, label))
 	return v.done("/passwords", "renamed")
 }
 
@@ -280,7 +280,7 @@ func (v *visit) extend() error {
 	if err := v.operator().Renew(v.r.Context(), v.user.DN, v.ref(), expires, false); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("app password extended", v.r.PathValue("id")))
+	v.p.audit(v.r.Context(), v.event(didExtend, v.r.PathValue("id")))
 	return v.done("/passwords", "extended")
 }
 
@@ -296,7 +296,7 @@ func (v *visit) restrict() error {
 	if err := v.operator().Rescope(v.r.Context(), v.user.DN, v.ref(), names, nets); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("app password restricted", v.r.PathValue("id")))
+	v.p.audit(v.r.Context(), v.event(didRestrict, v.r.PathValue("id")))
 	return v.done("/passwords", "restricted")
 }
 
@@ -305,7 +305,7 @@ func (v *visit) revoke() error {
 	if err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("app password revoked", gone.Label))
+	v.p.audit(v.r.Context(), v.event(didRevoke, gone.Label))
 	v.tell("mail.revoked.subject", "mail.revoked.text", gone.Label)
 	return v.done("/passwords", "revoked")
 }
@@ -319,7 +319,7 @@ func (v *visit) revokeAll() error {
 		return err
 	}
 	for _, value := range gone {
-		v.p.audit(v.r.Context(), v.event("app password revoked", value.Label))
+		v.p.audit(v.r.Context(), v.event(didRevoke, value.Label))
 	}
 	if len(gone) > 0 {
 		v.tell("mail.revokedall.subject", "mail.revokedall.text")

@@ -68,6 +68,8 @@ type Parts struct {
 	Now      func() time.Time
 	// History opens the history for questions; the pages do without where it fails.
 	History func(context.Context) (*history.Store, error)
+	// Journal is the audit log, and the webhook; nil: there is neither. Of app passwords it hears by Manager.
+	Journal manage.Journal
 	// Mail hands over a mail to a user, and does not wait until it is sent; nil: none is sent. The text has nothing secret.
 	Mail func(to, language, subject, text string)
 }
@@ -145,15 +147,6 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.S
 // Purge deletes what is over from the store.
 func (p *Portal) Purge(ctx context.Context) error {
 	return p.Store.purge(ctx, p.Now(), p.cfg, time.Duration(p.Config.History.Retention))
-}
-
-// audit notes what was done, in the log and in the store. A store that fails holds up nothing that is done already.
-func (p *Portal) audit(ctx context.Context, e Event) {
-	e.Time = p.Now()
-	p.Log.Info("portal: "+e.Action, "user", e.DN, "by", e.Actor, "detail", e.Detail, "address", e.Address)
-	if err := p.Store.note(ctx, e); err != nil {
-		p.Log.Error("portal: the audit was not stored", "err", err)
-	}
 }
 
 // newToken is a text that nobody guesses: 128 bits and more.

@@ -21,6 +21,7 @@ import (
 	"appbind/backend"
 	"appbind/backend/fakeldap"
 	"appbind/config"
+	"appbind/events"
 	"appbind/history"
 	"appbind/manage"
 	"appbind/wire"
@@ -68,8 +69,9 @@ type rig struct {
 	dir    *fakeldap.Directory
 	clock  *clock
 	log    *safeBuffer
-	mailed sync.Mutex // guards mails
+	mailed sync.Mutex // guards mails and heard
 	mails  []string
+	heard  []events.Event
 }
 
 // safeBuffer is a log that many write to.
@@ -145,7 +147,7 @@ func (r *rig) serve(cfg *config.Config) {
 	}
 	t.Cleanup(func() { store.Close() })
 	r.Portal, err = New(Parts{Config: cfg, Upstream: up, Verifier: auth.New(cfg, up, auth.NewMemory(r.clock.now), log),
-		Manager: manage.New(cfg, up, false, r.clock.now), Store: store, Log: log, Now: r.clock.now,
+		Manager: manage.New(cfg, up, false, r.clock.now).WithJournal(r), Journal: r, Store: store, Log: log, Now: r.clock.now,
 		History: func(ctx context.Context) (*history.Store, error) { return history.Open(ctx, cfg) },
 		Mail: func(to, _, subject, text string) {
 			r.mailed.Lock()
@@ -155,6 +157,13 @@ func (r *rig) serve(cfg *config.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Emit is manage.Journal's.
+func (r *rig) Emit(e events.Event) {
+	r.mailed.Lock()
+	defer r.mailed.Unlock()
+	r.heard = append(r.heard, e)
 }
 
 // enrol gives a user a second factor, past the pages.

@@ -154,7 +154,7 @@ func (v *visit) signOutEverywhere() error {
 	if err := v.p.Store.end(v.r.Context(), v.session.entry, ""); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("signed out everywhere", ""))
+	v.p.audit(v.r.Context(), v.event(didSignOut, ""))
 	v.session = nil
 	v.p.setCookie(v.w, "")
 	return v.done("/sign-in", "signedout")

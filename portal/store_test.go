@@ -201,7 +201,7 @@ func TestStoreAudit(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, a, b *Store) {
 		for i, entry := range []string{"alice", "bob", "alice"} {
-			if err := a.Note(t.Context(), Event{Time: morning.Add(time.Duration(i) * time.Minute), Entry: entry, DN: entry, Actor: "x", Action: string(rune('a' + i))}); err != nil {
+			if err := a.note(t.Context(), Event{Time: morning.Add(time.Duration(i) * time.Minute), Entry: entry, DN: entry, Actor: "x", Action: string(rune('a' + i))}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -192,7 +192,7 @@ func (h *house) makePages(ctx context.Context, core proxy.Core) (*portal.Store, 
 		store.Close()
 		return nil, nil
 	}
-	served, err := portal.New(portal.Parts{Config: cfg, Mail: send, Upstream: core.Upstream, Verifier: core.Verifier, Store: store, Log: h.log, Now: time.Now,
+	served, err := portal.New(portal.Parts{Config: cfg, Mail: send, Journal: core.Journal, Upstream: core.Upstream, Verifier: core.Verifier, Store: store, Log: h.log, Now: time.Now,
 		Manager: manage.New(cfg, core.Upstream, proxy.SharedAttribute(cfg.AppPasswords.Attribute), time.Now).WithJournal(core.Journal),
 		History: func(ctx context.Context) (*history.Store, error) { return history.Open(ctx, cfg) }})
 	if err != nil {
@@ -299,7 +299,7 @@ func (d *desk) enrolCode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := store.Note(ctx, portal.Event{Time: time.Now(), Entry: u.Key, DN: u.DN, Actor: "command line", Action: "enrolment code issued"}); err != nil {
+	if err := portal.Issued(ctx, store, d, u, systemUser(), time.Now()); err != nil {
 		fmt.Fprintf(d.err, "appbind: done, and not noted in the audit: %v\n", err)
 	}
 	if d.json {

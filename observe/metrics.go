@@ -102,6 +102,8 @@ var (
 		"Rows of uses and failures that were deleted, being older than history.retention.")
 	mails = desc("counter", "appbind_mails_total",
 		"Mails about expiring app passwords, by outcome: sent, failed (and tried again), uncertain (the server did not say; sent again), given up (uncertain three times).", "outcome")
+	post = desc("counter", "appbind_portal_mails_total",
+		"Mails of the self-service pages about what was done there, by outcome: sent, uncertain (the server did not say), and lost: queue (no room), refused (by the server), outdated (not taken for an hour), stopped (not sent before the end).", "outcome")
 	auditUp = desc("gauge", "appbind_audit_up",
 		"1 if the last line of the audit log could be written, 0 if it could not and is tried again. Absent without audit.file.")
 	auditWritten = desc("counter", "appbind_audit_lines_written_total",
@@ -126,7 +128,7 @@ var (
 	metrics = []*described{binds, bindDuration, operationDuration, refusals, connections, accepted, refused, stalled,
 		upstreamUp, upstreamLinks, upstreamRequests, upstreamUnanswered, upstreamLost, upstreamNotConnected,
 		replicaCurrent, replicaUsers, replicaAge, outage, hashes, hashesRefused, hashQueue, hashRunning, hashMemory, unusable, memoryEntries,
-		historyUp, historyPending, historyWritten, historyDropped, jobSuccess, jobRuns, expiredRemoved, historyDeleted, mails,
+		historyUp, historyPending, historyWritten, historyDropped, jobSuccess, jobRuns, expiredRemoved, historyDeleted, mails, post,
 		auditUp, auditWritten, auditDropped, webhookPending, webhookDelivered, webhookFailed, webhookDropped, enabled, panics, buildInfo}
 )
 
@@ -169,6 +171,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	if st, ok := c.Events(); ok {
 		to.events(st)
+	}
+	for outcome, n := range c.Post() {
+		to.put(post, float64(n), outcome)
 	}
 	for part, on := range c.Enabled() {
 		to.put(enabled, oneIf(on), part)

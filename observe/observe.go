@@ -67,7 +67,8 @@ type Source struct {
 	Auth     func() auth.Stats
 	History  func() (history.Stats, bool)
 	Jobs     func() jobs.Stats
-	Enabled  func() map[string]bool // what the configuration switches on and off
+	Enabled  func() map[string]bool   // what the configuration switches on and off
+	Post     func() map[string]uint64 // mails of the self-service pages, by outcome
 	Events   func() (events.Stats, bool)
 	// Ready is nil when clients are served and the upstream answers, a Note when they are served in spite
 	// of something. The text of the error is shown to whoever asks.

@@ -49,6 +49,7 @@ func sourceOf(ready func(context.Context) error) Source {
 		History: func() (history.Stats, bool) {
 			return history.Stats{Written: 8, Pending: 9, Up: true, Dropped: map[string]uint64{"queue": 1}}, true
 		},
+		Post:    func() map[string]uint64 { return map[string]uint64{"sent": 3, "queue": 1} },
 		Enabled: func() map[string]bool { return map[string]bool{"accept": true, "portal": false} },
 		Jobs: func() jobs.Stats {
 			return jobs.Stats{Jobs: []jobs.JobStats{{Name: jobs.Notify, Last: time.Unix(1000, 0), Runs: map[string]uint64{"failed": 10}}, {Name: jobs.RemoveExpired}},

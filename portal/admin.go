@@ -121,6 +121,7 @@ func (v *visit) adminRevoke() error {
 	for _, value := range gone {
 		v.p.audit(ctx, v.adminEvent(u, didRevoke, value.Label))
 	}
+	v.inform(u, len(gone), "mail.adminrevoked.subject", "mail.adminrevoked.text", labels(gone))
 	if u, err = v.p.Manager.Find(ctx, u.DN); err != nil {
 		return err
 	}
@@ -141,7 +142,30 @@ func (v *visit) adminEnrolCode() error {
 		return err
 	}
 	v.p.audit(v.r.Context(), v.adminEvent(u, didIssue, ""))
+	v.inform(u, 1, "mail.enrolcode.subject", "mail.enrolcode.text")
 	return v.showUser(u, shown, until)
+}
+
+// labels names app passwords, one a line.
+func labels(list []*secrets.Value) string {
+	var b strings.Builder
+	for _, v := range list {
+		b.WriteString("\n- " + clip(v.Label))
+	}
+	return b.String()
+}
+
+// inform mails a user what an admin has done to n of his things, in his own language. It happened; that he cannot be told changes nothing.
+func (v *visit) inform(u *manage.User, n int, subject, text string, args ...any) {
+	if v.p.Mail == nil || n == 0 {
+		return
+	}
+	to, l, err := v.p.address(v.r.Context(), u.DN)
+	if err != nil || to == "" {
+		v.p.Log.Warn("portal: a user was not told", "user", u.DN, "err", err)
+		return
+	}
+	v.p.mail(to, l, subject, text, args...)
 }
 
 type auditData struct{ Events []Event }

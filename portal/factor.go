@@ -213,9 +213,14 @@ func (v *visit) provePaper(ctx context.Context, bare string) (string, error) {
 
 // tell sends the user a mail about what happened to the account.
 func (v *visit) tell(subject, text string, args ...any) {
-	if v.p.Mail == nil || v.person.mail == "" {
-		return
+	if v.person.mail != "" {
+		v.p.mail(v.person.mail, v.l, subject, text, args...)
 	}
-	body := v.l.T(text, args...) + "\n\n" + v.l.T("mail.footer", v.p.cfg.URL)
-	v.p.Mail(v.person.mail, v.l.tag, v.l.T(subject, v.p.site), body)
+}
+
+// mail hands a mail over.
+func (p *Portal) mail(to string, l *locale, subject, text string, args ...any) {
+	if p.Mail != nil {
+		p.Mail(to, l.tag, l.T(subject, p.site), l.T(text, args...)+"\n\n"+l.T("mail.footer", p.cfg.URL))
+	}
 }

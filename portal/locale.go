@@ -85,6 +85,14 @@ func (p *Portal) localeOf(r *http.Request) *locale {
 	if c, err := r.Cookie(languageCookie); err == nil && p.locales[c.Value] != nil {
 		return p.locales[c.Value]
 	}
+	if l := p.matching(r.Header.Get("Accept-Language")); l != nil {
+		return l
+	}
+	return p.locales[fallbackLanguage]
+}
+
+// matching is the language that fits best what a browser accepts, or a user prefers, in the form of RFC 9110 12.5.4; nil: that says nothing.
+func (p *Portal) matching(accept string) *locale {
 	tags := []language.Tag{language.Make(fallbackLanguage)}
 	known := []string{fallbackLanguage}
 	for _, l := range p.languages() {
@@ -92,9 +100,9 @@ func (p *Portal) localeOf(r *http.Request) *locale {
 			tags, known = append(tags, language.Make(l.tag)), append(known, l.tag)
 		}
 	}
-	accepted, _, err := language.ParseAcceptLanguage(r.Header.Get("Accept-Language"))
+	accepted, _, err := language.ParseAcceptLanguage(accept)
 	if err != nil || len(accepted) == 0 {
-		return p.locales[fallbackLanguage]
+		return nil
 	}
 	_, i, _ := language.NewMatcher(tags).Match(accepted...)
 	return p.locales[known[i]]

@@ -77,6 +77,24 @@ func (p *Portal) about(ctx context.Context, dn string) (person, error) {
 	return a, nil
 }
 
+// address is where a user gets mail, "" for none, and the user's language: the entry's preferredLanguage (RFC 2798), else mail.language.
+func (p *Portal) address(ctx context.Context, dn string) (to string, l *locale, err error) {
+	const preferred = "preferredLanguage"
+	name := p.Config.Mail.Attribute
+	values, _, err := p.read(ctx, dn, anything, name, preferred)
+	if list := values[strings.ToLower(name)]; len(list) > 0 {
+		to = list[0]
+	}
+	l = p.matching(strings.Join(values[strings.ToLower(preferred)], ","))
+	if l == nil {
+		l = p.matching(p.Config.Mail.Language)
+	}
+	if l == nil {
+		l = p.locales[fallbackLanguage]
+	}
+	return to, l, err
+}
+
 // isAdmin reports whether an entry, or a group that it is a member of, is among portal.admins. Every request asks anew: who is
 // taken out of the group is no admin any more.
 func (p *Portal) isAdmin(ctx context.Context, dn string) (bool, error) {

@@ -2,13 +2,14 @@ package portal
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
 	"time"
 
 	"appbind/auth"
-	"appbind/backend"
+	"appbind/manage"
 	"appbind/wire"
 )
 
@@ -72,7 +73,7 @@ func (v *visit) signIn() error {
 		v.signInFailed(http.StatusTooManyRequests, "error.toomany")
 		return nil
 	}
-	d := v.p.checkPassword(ctx, v.r.PostFormValue("name"), []byte(v.r.PostFormValue("password")), addrOf(v.r))
+	d, changed := v.p.checkPassword(ctx, v.r.PostFormValue("name"), []byte(v.r.PostFormValue("password")), addrOf(v.r))
 	switch d.Kind {
 	case auth.Accepted:
 	case auth.Busy, auth.Unavailable:
@@ -93,7 +94,7 @@ func (v *visit) signIn() error {
 	if err != nil {
 		return err
 	}
-	u.Changed = d.Entry.State.Changed // as it was before the password was right: it may be another one by now
+	u.Changed = changed
 	v.user, v.person = u, about
 	if err := v.enter(stagePassword, "", u.Key, u.DN); err != nil {
 		return err
@@ -107,25 +108,38 @@ func (v *visit) signInFailed(code int, key string) {
 	v.render(code, "signin", v.l.T("signin.title"), v.signInData(clip(v.r.PostFormValue("name")), v.l.T(key)))
 }
 
-// checkPassword decides by package auth, within the time for a bind.
-func (p *Portal) checkPassword(ctx context.Context, name string, password auth.Password, addr netip.Addr) auth.Decision {
+// checkPassword decides by package auth, within the time for a bind. changed is when the password was changed last, as it was
+// shown before it was found right: by now it may be another one.
+func (p *Portal) checkPassword(ctx context.Context, name string, password auth.Password, addr netip.Addr) (d auth.Decision, changed string) {
 	defer clear(password)
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.Config.Upstream.BindTimeout))
 	defer cancel()
-	return p.Verifier.SignIn(ctx, name, password, auth.Client{Addr: addr}, binder{p.Upstream})
+	b := &binder{p: p}
+	d = p.Verifier.SignIn(ctx, name, password, auth.Client{Addr: addr}, b)
+	return d, b.changed
 }
 
 // binder sends the one bind of a sign-in and gives the link back at once.
-type binder struct{ up *backend.Upstream }
+type binder struct {
+	p       *Portal
+	changed string
+}
 
-// Bind is auth.Binder's.
-func (b binder) Bind(ctx context.Context, dn string, password auth.Password) (*auth.Answer, error) {
-	a, link, err := b.up.Bind(ctx, dn, password, nil)
+// Bind is auth.Binder's. The state of the entry is read first, since that in a Decision may be a copy's; of a DN that does not
+// exist as well, which costs as much then.
+func (b *binder) Bind(ctx context.Context, dn string, password auth.Password) (*auth.Answer, error) {
+	switch u, err := b.p.Manager.Find(ctx, dn); {
+	case err == nil:
+		b.changed = u.Changed
+	case !errors.Is(err, auth.ErrNotFound) && !errors.Is(err, manage.ErrNotUser):
+		return nil, err
+	}
+	a, link, err := b.p.Upstream.Bind(ctx, dn, password, nil)
 	if err != nil {
 		return nil, err
 	}
 	if a.Code == wire.ResultSuccess {
-		b.up.Release(link)
+		b.p.Upstream.Release(link)
 	} else {
 		link.Close()
 	}

@@ -43,6 +43,7 @@ type house struct {
 	telling       atomic.Pointer[telling]
 	eventCounts   events.Counts
 	out           io.Writer      // for an audit log on standard output
+	postCounts    postCounts     // of the mails of the pages
 	pages         *pages         // the self-service pages; nil: none
 	tlsPages      bool           // they are served by TLS
 	retired       sync.WaitGroup // one for each upstream of an earlier configuration

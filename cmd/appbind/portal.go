@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -11,7 +10,6 @@ import (
 
 	"appbind/config"
 	"appbind/history"
-	"appbind/mail"
 	"appbind/manage"
 	"appbind/portal"
 	"appbind/proxy"
@@ -201,41 +199,6 @@ func (h *house) makePages(ctx context.Context, core proxy.Core) (*portal.Store, 
 		return nil, nil
 	}
 	return store, served
-}
-
-// mailQueue bounds the mails that wait to be sent; what is over is lost, and logged.
-const mailQueue = 100
-
-// mailer hands mails to the mail server, one after the other, behind the pages; nil where none is configured. It ends with ctx.
-func (h *house) mailer(ctx context.Context, cfg *config.Config) (func(to, language, subject, text string), error) {
-	if cfg.Mail.Server == "" {
-		return nil, nil
-	}
-	server, err := mail.New(&cfg.Mail, time.Now)
-	if err != nil {
-		return nil, err
-	}
-	queue := make(chan *mail.Message, mailQueue)
-	h.retired.Go(func() {
-		for {
-			select {
-			case m := <-queue:
-				if err := server.Send(ctx, m); err != nil {
-					h.log.Error("portal: a mail was not sent", "to", m.To, "err", err)
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return func(to, language, subject, text string) {
-		m := &mail.Message{To: to, ID: "portal." + rand.Text(), Content: mail.Content{Language: language, Subject: subject, Text: text}}
-		select {
-		case queue <- m:
-		default:
-			h.log.Error("portal: a mail was not sent", "to", to, "err", "too many wait")
-		}
-	}, nil
 }
 
 // portalCommand is what admins of the self-service pages do at the command line.

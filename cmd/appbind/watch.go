@@ -64,6 +64,7 @@ func (h *house) source() observe.Source {
 		History: h.historyStats,
 		Jobs:    h.jobCounts.Stats,
 		Enabled: h.enabled,
+		Post:    h.postCounts.stats,
 		Events:  h.eventStats,
 		Ready:   h.ready,
 	}

@@ -344,8 +344,8 @@ type Webhook struct {
 	Secret Secret `yaml:"secret"`
 	// SecretFile is a file that holds it.
 	SecretFile string `yaml:"secret_file" is:"passwordfile"`
-	// Events are those that it is told: issued, renewed, changed, revoked, expired, expiring, purged, refused, new_network, stale_device, factor_proved, factor_refused, factor_added, factor_removed, recovery_codes, enrol_code, signed_out; where the key is missing: issued, revoked, expiring, new_network and stale_device.
-	Events []string `yaml:"events" oneof:"issued,renewed,changed,revoked,expired,expiring,purged,refused,new_network,stale_device,factor_proved,factor_refused,factor_added,factor_removed,recovery_codes,enrol_code,signed_out"`
+	// Events are those that it is told: issued, renewed, changed, revoked, expired, expiring, purged, refused, new_network, stale_device, factor_proved, factor_refused, factor_added, factor_removed, recovery_codes, enrol_code, signed_out, signed_in, sign_in_refused, account_added, accounts_removed; where the key is missing: issued, revoked, expiring, new_network and stale_device.
+	Events []string `yaml:"events" oneof:"issued,renewed,changed,revoked,expired,expiring,purged,refused,new_network,stale_device,factor_proved,factor_refused,factor_added,factor_removed,recovery_codes,enrol_code,signed_out,signed_in,sign_in_refused,account_added,accounts_removed"`
 }
 
 // Limits bound what clients may use.

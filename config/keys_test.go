@@ -165,7 +165,7 @@ func TestKeys(t *testing.T) {
 		{with("webhook: {secret: 0123456789abcdef01234567}"), "4: webhook.secret: needs webhook.url"},
 		{with("webhook: {secret_file: p}"), "4: webhook.secret_file: needs webhook.url"},
 		{with("webhook: {url: 'https://a/', secret: x, secret_file: y}"), "4: webhook.secret_file: contradicts webhook.secret: give one of them"},
-		{with("webhook: {url: 'https://a/', secret: 0123456789abcdef01234567, events: [login]}"), "4: webhook.events[0]: must be issued, renewed, changed, revoked, expired, expiring, purged, refused, new_network, stale_device, factor_proved, factor_refused, factor_added, factor_removed, recovery_codes, enrol_code or signed_out"},
+		{with("webhook: {url: 'https://a/', secret: 0123456789abcdef01234567, events: [login]}"), "4: webhook.events[0]: must be issued, renewed, changed, revoked, expired, expiring, purged, refused, new_network, stale_device, factor_proved, factor_refused, factor_added, factor_removed, recovery_codes, enrol_code, signed_out, signed_in, sign_in_refused, account_added or accounts_removed"},
 		// texts by kind
 		{with("app_passwords: {lookup: cached}"), "4: app_passwords.lookup: must be live or replica"},
 		{with("app_passwords: {algorithm: argon}"), "4: app_passwords.algorithm: must be sha256, bcrypt, argon2i or argon2id"},

@@ -76,6 +76,11 @@ const (
 	RecoveryCodes Kind = "recovery_codes" // new ones took the place of the old ones
 	EnrolCode     Kind = "enrol_code"     // an administrator issued a code for a new second factor
 	SignedOut     Kind = "signed_out"     // the user ended all sessions
+
+	SignedIn        Kind = "signed_in"        // a user signed in by OpenID Connect
+	SignInRefused   Kind = "sign_in_refused"  // with an account at the provider that was another user's
+	AccountAdded    Kind = "account_added"    // with another account at the provider than before
+	AccountsRemoved Kind = "accounts_removed" // an administrator untied the accounts at the provider
 )
 
 // Kinds are all kinds, for those who name some.

@@ -74,7 +74,7 @@ func TestKindsAreConfigured(t *testing.T) {
 	words := strings.Split(field.Tag.Get("oneof"), ",")
 	var kinds []string
 	for _, k := range []Kind{Issued, Renewed, Changed, Revoked, Expired, Expiring, Purged, Refused, NewNetwork, Stale,
-		FactorProved, FactorRefused, FactorAdded, FactorRemoved, RecoveryCodes, EnrolCode, SignedOut} {
+		FactorProved, FactorRefused, FactorAdded, FactorRemoved, RecoveryCodes, EnrolCode, SignedOut, SignedIn, SignInRefused, AccountAdded, AccountsRemoved} {
 		kinds = append(kinds, string(k))
 	}
 	if !slices.Equal(words, kinds) {

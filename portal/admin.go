@@ -190,6 +190,6 @@ func (v *visit) adminUnlink() error {
 	if err := v.p.Store.unpin(ctx, u.Key, u.DN); err != nil {
 		return err
 	}
-	v.p.audit(ctx, v.adminEvent(u, "accounts at the provider untied", ""))
+	v.p.audit(ctx, v.adminEvent(u, didUntie, ""))
 	return v.showUser(u, "", time.Time{})
 }

@@ -18,6 +18,11 @@ const (
 	didIssue   = "enrolment code issued"
 	didSignOut = "signed out everywhere"
 
+	didSignIn   = "signed in" // by OpenID Connect
+	didTurnAway = "sign-in refused"
+	didTie      = "a further account at the provider"
+	didUntie    = "accounts at the provider untied"
+
 	didCreate   = "app password created"
 	didRename   = "app password renamed"
 	didExtend   = "app password extended"
@@ -30,6 +35,7 @@ const (
 var told = map[string]events.Kind{
 	didProve: events.FactorProved, didRefuse: events.FactorRefused, didEnrol: events.FactorAdded, didRemove: events.FactorRemoved,
 	didRenew: events.RecoveryCodes, didIssue: events.EnrolCode, didSignOut: events.SignedOut,
+	didSignIn: events.SignedIn, didTurnAway: events.SignInRefused, didTie: events.AccountAdded, didUntie: events.AccountsRemoved,
 }
 
 // audit notes what was done: in the log, the audit log and the store. A store that fails holds up nothing that is done already.

@@ -186,12 +186,12 @@ func (v *visit) resolve(ctx context.Context, id *identity) (*manage.User, person
 	here := &visit{p: v.p, r: v.r, l: v.l, user: u, person: about}
 	switch {
 	case errors.Is(err, errMoved):
-		v.p.audit(ctx, here.event("sign-in refused", "an account at the provider that was another user's"))
+		v.p.audit(ctx, here.event(didTurnAway, "an account at the provider that was another user's"))
 		return nil, person{}, fmt.Errorf("%s: %w", u.DN, err)
 	case err != nil:
 		return nil, person{}, err
 	case further:
-		v.p.audit(ctx, here.event("a further account at the provider", ""))
+		v.p.audit(ctx, here.event(didTie, ""))
 		here.tell("mail.account.subject", "mail.account.text", v.p.cfg.OpenID.Name())
 	}
 	return u, about, nil
@@ -219,7 +219,7 @@ func (v *visit) signedInThere(id *identity, u *manage.User, about person) error 
 	if err := v.admit(s); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("signed in", detail))
+	v.p.audit(v.r.Context(), v.event(didSignIn, detail))
 	v.redirect(to)
 	return nil
 }
@@ -238,7 +238,7 @@ func (v *visit) confirmedThere(f *flow, id *identity, u *manage.User) error {
 	if err := v.p.Store.proved(v.r.Context(), v.session.id, methodOpenID, earlier(id.at, v.p.Now())); err != nil {
 		return err
 	}
-	v.p.audit(v.r.Context(), v.event("second factor proved", methodOpenID))
+	v.p.audit(v.r.Context(), v.event(didProve, methodOpenID))
 	v.redirect(f.next)
 	return nil
 }

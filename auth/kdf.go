@@ -180,6 +180,17 @@ func (s *slots) dispatch() {
 	}
 }
 
+// Turn waits for the turn of an entry to compute a hash that is no bind's, such as that of a new app password, among those of
+// binds; memory is what it takes, in bytes. release gives the turn back. The error is that of the queue, or of ctx.
+func (v *Verifier) Turn(ctx context.Context, entry string, memory int64) (release func(), err error) {
+	h := v.mem.hashing
+	if err := h.slots.acquire(ctx, entry, memory); err != nil {
+		return nil, fmt.Errorf("waiting to hash: %w", err)
+	}
+	h.computed.Add(1)
+	return func() { h.slots.release(entry, memory) }, nil
+}
+
 // hashing computes slow hashes, equal ones (the same value and password) once.
 type hashing struct {
 	slots    *slots

@@ -25,6 +25,7 @@ type Manager struct {
 	timeout   time.Duration // of one operation
 	now       Clock
 	journal   Journal       // nil: nobody is told
+	turns     Turns         // nil: hashing waits for nobody else's
 	hashing   chan struct{} // one token for each who hashes: half of the cores are left to binds
 }
 
@@ -37,18 +38,41 @@ func New(cfg *config.Config, up *backend.Upstream, shared bool, now Clock) *Mana
 		timeout: time.Duration(cfg.Upstream.OperationTimeout), now: now, hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 }
 
-// hash waits for the right to hash; release it.
-func (m *Manager) hash(ctx context.Context) error {
-	select {
-	case m.hashing <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrContention, ctx.Err())
-	}
+// Turns hands out the right to compute a slow hash, among those of binds: auth.Verifier does.
+type Turns interface {
+	// Turn waits for the turn of an entry, for hashes that take so much memory at one time, in bytes. release gives it back.
+	Turn(ctx context.Context, entry string, memory int64) (release func(), err error)
 }
 
-// release is the reverse of hash.
-func (m *Manager) release() { <-m.hashing }
+// WithTurns has slow hashes wait for their turn among those of binds, and is the manager. Call it before anything else.
+func (m *Manager) WithTurns(t Turns) *Manager {
+	m.turns = t
+	return m
+}
+
+// hashingMemory is what the costliest of our own hashes takes (argon2).
+const hashingMemory = 20 << 20
+
+// hash waits for the right to hash for an entry, slowly or not; release gives it back.
+func (m *Manager) hash(ctx context.Context, entry string, slow bool) (release func(), err error) {
+	if !slow {
+		return func() {}, nil
+	}
+	select {
+	case m.hashing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrContention, ctx.Err())
+	}
+	if m.turns == nil {
+		return func() { <-m.hashing }, nil
+	}
+	back, err := m.turns.Turn(ctx, entry, hashingMemory)
+	if err != nil {
+		<-m.hashing
+		return nil, fmt.Errorf("%w: %w", ErrContention, err)
+	}
+	return func() { back(); <-m.hashing }, nil
+}
 
 // Rules are the rules that the manager keeps.
 func (m *Manager) Rules() *Rules { return m.rules }
@@ -166,10 +190,11 @@ func (o *Operator) Create(ctx context.Context, u *User, q Request) (Issued, erro
 	}
 	var made Issued
 	err := o.change(ctx, who, func(s *Set) (c Change, err error) {
-		if err := o.m.hash(ctx); err != nil {
+		release, err := o.m.hash(ctx, u.Key, len(q.Password) > 0 || o.m.rules.Algorithm != secrets.SHA256)
+		if err != nil {
 			return Change{}, err
 		}
-		defer o.m.release()
+		defer release()
 		made, c, err = o.m.rules.Issue(s, q, o.m.now())
 		return c, err
 	})

@@ -164,6 +164,9 @@ func (m Mod) NamesOurs() bool {
 // whether the client may make the entry.
 const maxInClear = 10
 
+// inClearEntry stands for the entries of such requests among those whose passwords are hashed.
+const inClearEntry = "passwords in clear"
+
 // inClear is how many values would have to be hashed.
 func inClear(mods []Mod) int {
 	n := 0
@@ -186,10 +189,11 @@ func (m *Manager) Judge(ctx context.Context, s *Set, mods []Mod, sees bool) (aft
 	case n > maxInClear:
 		return nil, nil, violationf("at most %d passwords in clear in one request: send several, or write hashes", maxInClear)
 	case n > 0:
-		if err := m.hash(ctx); err != nil {
+		release, err := m.hash(ctx, inClearEntry, true)
+		if err != nil {
 			return nil, nil, err
 		}
-		defer m.release()
+		defer release()
 	}
 	return m.rules.Modify(s, mods, sees, m.now())
 }

@@ -66,7 +66,7 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		}
 		st.listed[parsed.Key()], st.spelled[dn] = true, true
 	}
-	st.manager = manage.New(cfg, core.Upstream, st.shared, time.Now).WithJournal(core.Journal)
+	st.manager = manage.New(cfg, core.Upstream, st.shared, time.Now).WithJournal(core.Journal).WithTurns(core.Verifier)
 	for _, dn := range cfg.SecretsVisibleTo {
 		parsed, err := wire.ParseDN(dn)
 		if err != nil {

@@ -191,7 +191,7 @@ func (h *house) makePages(ctx context.Context, core proxy.Core) (*portal.Store, 
 		return nil, nil
 	}
 	served, err := portal.New(portal.Parts{Config: cfg, Mail: send, Journal: core.Journal, Upstream: core.Upstream, Verifier: core.Verifier, Store: store, Log: h.log, Now: time.Now,
-		Manager: manage.New(cfg, core.Upstream, proxy.SharedAttribute(cfg.AppPasswords.Attribute), time.Now).WithJournal(core.Journal),
+		Manager: manage.New(cfg, core.Upstream, proxy.SharedAttribute(cfg.AppPasswords.Attribute), time.Now).WithJournal(core.Journal).WithTurns(core.Verifier),
 		History: func(ctx context.Context) (*history.Store, error) { return history.Open(ctx, cfg) }})
 	if err != nil {
 		h.log.Error("the self-service pages cannot be made", "err", err)

@@ -64,6 +64,11 @@ func TestAuditLog(t *testing.T) {
 	}
 	elsewhere := map[string]bool{didRefuse: true, didSignIn: true, didTurnAway: true, didTie: true, didUntie: true} // in the tests of passkeys and OpenID
 	for action := range kinds {
+		for tag, l := range r.locales {
+			if l.words["did."+action] == "" {
+				t.Errorf("%s has no words for %s", tag, action)
+			}
+		}
 		if !seen[action] && !elsewhere[action] {
 			t.Errorf("not done here: %s", action)
 		}

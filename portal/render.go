@@ -140,6 +140,9 @@ func (w *view) User() string {
 // Paused reports whether app passwords are refused at binds for now, which a signed-in user is told.
 func (w *view) Paused() bool { return w.v.is(stageFull) && !w.v.p.Config.Accepts() }
 
+// Did is an action of the audit in words.
+func (w *view) Did(action string) string { return w.T("did." + action) }
+
 // Halfway reports whether somebody has begun to sign in.
 func (w *view) Halfway() bool { return w.v.session != nil && !w.v.is(stageFull) }
 

@@ -16,9 +16,8 @@ BENCH_FLAGS ?= -o doc/performance.md
 # What the soak is told; '-binds 50000 -users 2000' is a short one.
 SOAK_FLAGS ?=
 
-# Where pictures go, and axe-core's axe.min.js, which checks the pages for accessibility; empty: no check.
+# Where pictures go.
 SHOTS ?= $(CURDIR)/bin/screenshots
-AXE ?=
 
 .PHONY: screenshots build run test tools check unit fuzz bench soak measure install clean
 
@@ -58,7 +57,7 @@ bench:
 screenshots:
 	sh test/tools.sh
 	mkdir -p $(SHOTS)
-	APPBIND_SCREENSHOTS=$(SHOTS) APPBIND_AXE=$(AXE) $(GO) test -count=1 -run 'TestPortal' ./test/integration
+	APPBIND_SCREENSHOTS=$(SHOTS) $(GO) test -count=1 -run 'TestPortal' ./test/integration
 
 soak:
 	sh test/tools.sh

@@ -85,7 +85,7 @@ const (
 
 // Kinds are all kinds, for those who name some.
 var Kinds = []Kind{Issued, Renewed, Changed, Revoked, Expired, Expiring, Purged, Refused, NewNetwork, Stale,
-	FactorProved, FactorRefused, FactorAdded, FactorRemoved, RecoveryCodes, EnrolCode, SignedOut}
+	FactorProved, FactorRefused, FactorAdded, FactorRemoved, RecoveryCodes, EnrolCode, SignedOut, SignedIn, SignInRefused, AccountAdded, AccountsRemoved}
 
 // Event is one thing that happened. Fields that do not apply are zero. It has no room
 // for a password.

@@ -162,10 +162,7 @@ func (t *Tab) Path() (string, error) {
 }
 
 // NoScript turns the scripts of pages off.
-func (t *Tab) NoScript() error {
-	_, err := chromedp.Call(t.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-	return err
-}
+func (t *Tab) NoScript() error { return t.Scripts(false) }
 
 // Visible is the text that a reader sees of what a CSS selector finds.
 func (t *Tab) Visible(selector string) (string, error) {
@@ -238,6 +235,26 @@ func (t *Tab) Picture(file string) error {
 // Wide reports whether the page is wider than the window, so that a reader must scroll sideways.
 func (t *Tab) Wide() (bool, error) {
 	return chromedp.Run(t.ctx, chromedp.Evaluate[bool]("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+}
+
+// Weight is the bytes of the page and of what it has loaded, compressed or not as they came, cached or not.
+func (t *Tab) Weight() (int, error) {
+	return chromedp.Run(t.ctx, chromedp.Evaluate[int](`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((n, e) => n + e.encodedBodySize, 0)`))
+}
+
+// Scripts says whether pages may run scripts, from the next one on.
+func (t *Tab) Scripts(on bool) error {
+	_, err := chromedp.Call(t.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+	return err
+}
+
+// Shown reports whether what a CSS selector finds is there, and not hidden.
+func (t *Tab) Shown(selector string) (bool, error) {
+	quoted, err := json.Marshal(selector)
+	if err != nil {
+		return false, err
+	}
+	return chromedp.Run(t.ctx, chromedp.Evaluate[bool]("!!document.querySelector("+string(quoted)+")?.checkVisibility()"))
 }
 
 // Axe runs the accessibility checker of a file (npm's axe-core) on the page and is what it found.

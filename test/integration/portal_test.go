@@ -32,6 +32,9 @@ func startSite(t *testing.T, s *slapd, more ...func(url string) string) *site {
 	if err != nil {
 		t.Fatal("chromium is not installed: run 'make tools'")
 	}
+	if _, err := os.Stat(axeFile); err != nil {
+		t.Fatal("npm's axe-core is not installed: run 'make tools'")
+	}
 	w := &site{t: t, url: fmt.Sprintf("http://localhost:%d", freePort(t)), shot: map[string]bool{}}
 	section := fmt.Sprintf(`portal:
   listen: 127.0.0.1:%s
@@ -57,10 +60,12 @@ func startSite(t *testing.T, s *slapd, more ...func(url string) string) *site {
 // visitor is one person's browser.
 type visitor struct {
 	*browser.Tab
-	w      *site
-	t      *testing.T
-	secret string // of the authenticator app
-	step   int    // of the next one-time code, in half minutes from now: codes count once, and three are good at a time
+	w       *site
+	t       *testing.T
+	secret  string // of the authenticator app
+	seenNew bool   // looked at the form for a new app password
+	brief   bool   // look at each page in two ways, not in four
+	step    int    // of the next one-time code, in half minutes from now: codes count once, and three are good at a time
 }
 
 func (w *site) visitor() *visitor {
@@ -99,35 +104,44 @@ func (v *visitor) at(path string) {
 
 func (v *visitor) open(path string) { v.t.Helper(); v.do("open "+path, v.Open(v.w.url+path)) }
 
-// look takes pictures of a page and has it checked, where the environment asks for that.
+// axeFile is npm's axe-core, an accessibility checker.
+const axeFile = "../npm/node_modules/axe-core/axe.min.js"
+
+// pageLimit bounds a page with all that it loads, in bytes.
+const pageLimit = 100 << 10
+
+// look has a page checked as people see it: on a screen, in the dark and on a phone; and takes pictures, where the environment asks for that.
 func (v *visitor) look(name string) {
 	v.t.Helper()
-	dir, axe := os.Getenv("APPBIND_SCREENSHOTS"), os.Getenv("APPBIND_AXE")
-	if axe != "" {
-		for _, dark := range []bool{false, true} {
-			v.do("theme", v.Dark(dark))
-			found, err := v.Axe(axe)
-			v.do("axe", err)
-			for _, f := range found {
-				v.t.Errorf("%s, dark %t: axe: %s", name, dark, f)
+	dir := os.Getenv("APPBIND_SCREENSHOTS")
+	if n, err := v.Weight(); err != nil || n > pageLimit {
+		v.t.Errorf("%s: %d bytes (%v)", name, n, err)
+	}
+	for _, c := range []struct {
+		what        string
+		phone, dark bool
+	}{{"light", false, false}, {"dark", false, true}, {"phone-dark", true, true}, {"phone", true, false}} {
+		if v.brief && c.what != "light" && c.what != "phone-dark" {
+			continue
+		}
+		v.do("theme", v.Dark(c.dark))
+		if c.phone {
+			v.do("phone", v.Phone())
+			if wide, err := v.Wide(); err != nil || wide {
+				v.t.Errorf("%s: wider than a phone (%v)", name, err)
 			}
 		}
-	}
-	v.do("phone", v.Phone())
-	if wide, err := v.Wide(); err != nil || wide {
-		v.t.Errorf("%s: wider than a phone (%v)", name, err)
-	}
-	if dir != "" {
-		v.do("light", v.Dark(false))
-		v.do("picture", v.Picture(filepath.Join(dir, name+"-phone.png")))
-	}
-	v.do("desk", v.Desk())
-	for _, theme := range []string{"dark", "light"} {
-		v.do("theme", v.Dark(theme == "dark"))
+		found, err := v.Axe(axeFile)
+		v.do("axe", err)
+		for _, f := range found {
+			v.t.Errorf("%s, %s: axe: %s", name, c.what, f)
+		}
 		if dir != "" {
-			v.do("picture", v.Picture(filepath.Join(dir, name+"-"+theme+".png")))
+			v.do("picture", v.Picture(filepath.Join(dir, name+"-"+c.what+".png")))
 		}
 	}
+	v.do("theme", v.Dark(false))
+	v.do("desk", v.Desk())
 }
 
 // code is a one-time code that was not used before.
@@ -170,6 +184,7 @@ func (v *visitor) enrol(code string) {
 	if codes, err := v.Text("#codes"); err != nil || len(strings.Fields(codes)) != 10 {
 		v.t.Fatalf("recovery codes: %q %v", codes, err)
 	}
+	v.look("recovery-codes")
 	v.do("go on", v.Send("main a.button"))
 	v.at("/passwords")
 }
@@ -179,6 +194,10 @@ func (v *visitor) create(label string) string {
 	v.t.Helper()
 	v.open("/passwords/new")
 	v.at("/passwords/new")
+	if !v.seenNew {
+		v.seenNew = true
+		v.look("new")
+	}
 	v.do("label", v.Type("label", label))
 	v.do("create", v.Send("main form button[value=page]"))
 	password, err := v.Text("#secret")
@@ -227,6 +246,14 @@ func TestPortal(t *testing.T) {
 	alice.look("app-password")
 	alice.open("/factors")
 	alice.look("second-factors")
+	alice.open("/confirm")
+	alice.look("confirm")
+	alice.open("/nothing")
+	alice.look("message")
+	alice.open("/passwords/new")
+	alice.do("label", alice.Type("label", "Laptop"))
+	alice.do("again", alice.Send("main form button[value=page]"))
+	alice.look("new-refused")
 
 	bob := w.visitor()
 	bob.signIn("bob")
@@ -246,6 +273,8 @@ func TestPortal(t *testing.T) {
 	}
 	d.expectLogin(t, "alice", gone, "203.0.113.5", loginRefused)
 	d.expectLogin(t, "alice", kept, "203.0.113.5", loginOK)
+	bob.do("code", bob.Send("form[action='/admin/enrol-code'] button"))
+	bob.look("admin-code")
 	bob.open("/admin/audit")
 	bob.look("audit")
 
@@ -253,6 +282,7 @@ func TestPortal(t *testing.T) {
 	alice.do("revoke", alice.Click("#list summary"))
 	alice.do("yes", alice.Send("#list button.danger"))
 	alice.at("/passwords")
+	alice.look("passwords-none")
 	d.expectLogin(t, "alice", kept, "203.0.113.5", loginRefused)
 	alice.do("sign out", alice.Send("header form button"))
 	alice.at("/sign-in")
@@ -267,4 +297,77 @@ func TestPortal(t *testing.T) {
 	canaryFree(t, w.a.output(), phone, laptop, "alice-main", "bob-main", alice.secret, bob.secret)
 	w.a.stop(syscall.SIGTERM) // what the databases hold is in their files then
 	filesHoldNone(t, stateDir(t, w.a), phone, laptop, "alice-main", "bob-main", alice.secret, bob.secret, managePW)
+}
+
+// TestPortalWithoutScript: in a browser that runs no scripts, in German, from the enrolment code to an app password that is revoked.
+func TestPortalWithoutScript(t *testing.T) {
+	t.Parallel()
+	s := startSlapd(t, slapdOptions{})
+	w := startSite(t, s)
+	v := w.visitor()
+	v.brief, v.seenNew = true, true
+	look := func(name string) { // the checker is a script; what the page has left out stays so
+		t.Helper()
+		v.do("scripts", v.Scripts(true))
+		v.look(name)
+		v.do("no scripts", v.Scripts(false))
+	}
+	v.do("no scripts", v.Scripts(false))
+	v.open("/sign-in")
+	v.do("Deutsch", v.Send("button[name=language][value=de]"))
+	v.at("/sign-in")
+	look("de-sign-in")
+	v.do("name", v.Type("name", "alice"))
+	v.do("password", v.Type("password", "wrong"))
+	v.do("sign in", v.Send("main form button"))
+	look("de-sign-in-refused")
+	v.signIn("alice")
+	look("de-second-factor")
+	v.do("a wrong code", v.Type("code", "123456"))
+	v.do("send", v.Send("main form button"))
+	look("de-second-factor-refused")
+	v.do("enrolment code", v.Type("code", w.enrolCode("alice")))
+	v.do("send", v.Send("main form button"))
+	v.at("/factors/add")
+	look("de-add-factor")
+	v.do("go on", v.Send("a[href='/factors/totp']"))
+	secret, err := v.Text("#otp-secret")
+	v.do("secret", err)
+	v.secret = secret
+	look("de-authenticator-app")
+	v.do("code", v.Type("code", v.code()))
+	v.do("send", v.Send("main form button"))
+	look("de-recovery-codes")
+	v.do("go on", v.Send("main a.button"))
+	v.at("/passwords")
+	v.open("/passwords/new")
+	look("de-new")
+	v.do("label", v.Type("label", "Mein Handy"))
+	v.do("create", v.Send("main form button[value=page]"))
+	password, err := v.Text("#secret")
+	if err != nil || len(password) != 29 {
+		t.Fatalf("no app password: %q %v", password, err)
+	}
+	if shown, err := v.Shown("button.copy"); err != nil || shown {
+		t.Errorf("a button that does nothing is shown (%v)", err)
+	}
+	look("de-created")
+	expectBind(t, w.a.uri(), userDN("alice"), password, 0)
+	v.open("/passwords")
+	look("de-passwords")
+	v.do("one", v.Send("#list h2 a"))
+	look("de-app-password")
+	v.open("/factors")
+	look("de-second-factors")
+	v.open("/nothing")
+	look("de-message")
+	v.open("/passwords")
+	v.do("revoke", v.Click("#list summary"))
+	v.do("yes", v.Send("#list button.danger"))
+	v.at("/passwords")
+	if text, err := v.Text("main"); err != nil || !strings.Contains(text, "widerrufen") {
+		t.Errorf("%q %v", text, err)
+	}
+	expectBind(t, w.a.uri(), userDN("alice"), password, 49)
+	canaryFree(t, w.a.output(), password, "alice-main", v.secret)
 }

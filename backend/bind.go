@@ -63,9 +63,10 @@ func (l *Link) Bind(ctx context.Context, dn string, password auth.Password, cont
 	if err != nil {
 		return nil, err
 	}
+	await(ctx, sink.done)
 	select {
 	case <-sink.done:
-	case <-ctx.Done():
+	default:
 		err := l.wrap(fmt.Errorf("bind was not answered in time: %w", ctx.Err()))
 		if errors.Is(ctx.Err(), context.Canceled) {
 			err = errClosed // whoever asked has left: no fault of the server

@@ -89,13 +89,73 @@ func (u *Upstream) UntilDown(ctx context.Context) (context.Context, context.Canc
 	if u.stale() == nil {
 		return ctx, func() {}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(u.choice.Load().alive, func() { cancel(errAllDown) })
-	timer := time.AfterFunc(examineAfter, u.examineAll)
-	return ctx, func() {
+	q := &untilDown{Context: ctx, up: u, alive: u.choice.Load().alive, slow: time.Now().Add(examineAfter)}
+	return q, q.end
+}
+
+// untilDown is the context of UntilDown. Like within it is made when it is needed.
+type untilDown struct {
+	context.Context // that is given
+	up              *Upstream
+	alive           context.Context // ends when all servers are down
+	slow            time.Time       // when they are examined
+
+	mu     sync.Mutex      // guards the fields below
+	real   context.Context // nil: nobody has needed it yet
+	cancel func()
+}
+
+// Done implements context.Context.
+func (q *untilDown) Done() <-chan struct{} { return q.whole().Done() }
+
+// Err implements context.Context.
+func (q *untilDown) Err() error {
+	q.mu.Lock()
+	idle := q.real == nil
+	q.mu.Unlock()
+	if idle && q.alive.Err() == nil {
+		return q.Context.Err()
+	}
+	return q.whole().Err()
+}
+
+// Value implements context.Context.
+func (q *untilDown) Value(key any) any {
+	if key == (turnKey{}) {
+		return q.Context.Value(key)
+	}
+	return q.whole().Value(key)
+}
+
+// whole makes the rest of the context.
+func (q *untilDown) whole() context.Context {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.real != nil {
+		return q.real
+	}
+	ctx, cancel := context.WithCancelCause(q.Context)
+	stop := context.AfterFunc(q.alive, func() { cancel(errAllDown) })
+	timer := time.AfterFunc(time.Until(q.slow), q.up.examineAll)
+	if q.alive.Err() != nil {
+		cancel(errAllDown) // AfterFunc takes a moment
+	}
+	q.real, q.cancel = ctx, func() {
 		timer.Stop()
 		stop()
 		cancel(nil)
+	}
+	return ctx
+}
+
+// end frees what there is. Whoever asks later finds it ended.
+func (q *untilDown) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.real == nil {
+		q.real = ended
+	} else if q.cancel != nil {
+		q.cancel()
 	}
 }
 

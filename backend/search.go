@@ -105,10 +105,7 @@ func (l *Link) searchInto(ctx context.Context, s *wire.SearchRequest, controls [
 	if err != nil {
 		return wire.Result{}, &searchFailure{err: err, gone: true}
 	}
-	select {
-	case <-sink.done:
-	case <-ctx.Done():
-	}
+	await(ctx, sink.done)
 	late := sink.giveUp(ctx.Err())
 	switch {
 	case late:
@@ -195,13 +192,11 @@ func (u *Upstream) serverSearch(ctx context.Context, srv *server, left int, s *w
 // back in time is used no more: the network in between may have dropped it.
 func (sl *serviceSlot) search(ctx context.Context, srv *server, s *wire.SearchRequest, controls []byte,
 	each func(wire.SearchEntry, []byte) error) (wire.Result, error) {
-	select {
-	case sl.room <- struct{}{}:
-		defer func() { <-sl.room }()
-	case <-ctx.Done():
-		err := fmt.Errorf("%w: too many lookups under way on %s: %w", ErrUnavailable, srv.name, ctx.Err())
+	if err := sl.enter(ctx); err != nil {
+		err := fmt.Errorf("%w: too many lookups under way on %s: %w", ErrUnavailable, srv.name, err)
 		return wire.Result{}, &searchFailure{err: err}
 	}
+	defer func() { <-sl.room }()
 	l, err := sl.get(ctx, srv)
 	if err != nil {
 		return wire.Result{}, &searchFailure{err: err}
@@ -214,4 +209,19 @@ func (sl *serviceSlot) search(ctx context.Context, srv *server, s *wire.SearchRe
 		l.retire()
 	}
 	return r, err
+}
+
+// enter takes room on the slot, within ctx.
+func (sl *serviceSlot) enter(ctx context.Context) error {
+	select {
+	case sl.room <- struct{}{}:
+		return nil
+	default: // ctx is not asked for its channel unless there is something to wait for
+	}
+	select {
+	case sl.room <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -82,6 +82,58 @@ func (w *within) end() {
 	}
 }
 
+// timers are those of await that are not in use.
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+// await waits until done is closed or ctx has ended, whichever is first. Of a context of Within or UntilDown it
+// makes no more than there is: nearly every wait ends well, and a context for each would cost more than the wait.
+func await(ctx context.Context, done <-chan struct{}) {
+	var down <-chan struct{}
+	q, _ := ctx.(*untilDown)
+	w, plain := ctx.(*within)
+	if q != nil {
+		down = q.alive.Done()
+		w, plain = q.Context.(*within)
+	}
+	if !plain {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		return
+	}
+	timer := timers.Get().(*time.Timer)
+	defer timers.Put(timer)
+	defer timer.Stop()
+	for examined := q == nil; ; {
+		next := w.at
+		if !examined && q.slow.Before(next) {
+			next = q.slow
+		}
+		timer.Reset(time.Until(next))
+		select {
+		case <-done:
+			return
+		case <-w.parent.Done():
+			return
+		case <-down:
+			return
+		case <-timer.C:
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case !examined:
+			examined = true
+			q.up.examineAll()
+		}
+	}
+}
+
 // ended is a context that has ended.
 var ended = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())

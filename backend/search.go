@@ -92,6 +92,15 @@ type searchFailure struct {
 func (f *searchFailure) Error() string { return f.err.Error() }
 func (f *searchFailure) Unwrap() error { return f.err }
 
+// maxBody is up to which size a buffer in bodies is kept.
+const maxBody = 4 << 10
+
+// bodies are the buffers in which searches are put together.
+var bodies = sync.Pool{New: func() any {
+	room := make([]byte, 0, 1024)
+	return &room
+}}
+
 // search runs one search on a link, within ctx and, for a ctx without an end,
 // operation_timeout. An error is a *searchFailure, unless each failed.
 func (l *Link) search(ctx context.Context, s *wire.SearchRequest, controls []byte,
@@ -101,7 +110,12 @@ func (l *Link) search(ctx context.Context, s *wire.SearchRequest, controls []byt
 
 // searchInto is search with a sink of the caller's, for the controls of the final response.
 func (l *Link) searchInto(ctx context.Context, s *wire.SearchRequest, controls []byte, sink *searchSink) (wire.Result, error) {
-	id, err := l.Send(wire.OpSearchRequest, s.Append(make([]byte, 0, 512)), controls, sink, true)
+	room := bodies.Get().(*[]byte)
+	*room = s.Append((*room)[:0])
+	id, err := l.Send(wire.OpSearchRequest, *room, controls, sink, true) // which copies it
+	if cap(*room) <= maxBody {
+		bodies.Put(room)
+	}
 	if err != nil {
 		return wire.Result{}, &searchFailure{err: err, gone: true}
 	}

@@ -37,16 +37,14 @@ type AVA struct {
 // attribute options, and octets that are UTF-8 only together with an escape. A
 // name that is refused here must not be compared or taken for another one.
 // Errors: ErrMalformed.
-func ParseDN(s string) (DN, error) {
-	dn, _, err := parseDN(s)
-	return dn, err
-}
+func ParseDN(s string) (DN, error) { return parseDN(s, nil) }
 
 // CutDN cuts the last n RDNs off a DN, byte for byte: head is what stands before
 // them, without the separator between. A DN of n RDNs or fewer is all tail.
 // Errors: ErrMalformed.
 func CutDN(s string, n int) (head, tail string, err error) {
-	dn, starts, err := parseDN(s)
+	var starts []int
+	dn, err := parseDN(s, func(at int) { starts = append(starts, at) })
 	if err != nil {
 		return "", "", err
 	}
@@ -66,27 +64,28 @@ func CutDN(s string, n int) (head, tail string, err error) {
 // spaces are the octets that may stand around separators.
 const spaces = " \t\r\n"
 
-// parseDN is ParseDN that also tells where each RDN starts in s.
-func parseDN(s string) (DN, []int, error) {
+// parseDN is ParseDN that also tells, unless start is nil, where each RDN starts in s.
+func parseDN(s string, start func(at int)) (DN, error) {
 	if len(s) > MaxDN || !utf8.ValidString(s) {
-		return nil, nil, ErrMalformed
+		return nil, ErrMalformed
 	}
 	if s == "" {
-		return DN{}, nil, nil
+		return DN{}, nil
 	}
 	var (
-		p      = dnParser{s: s}
-		dn     = make(DN, 0, 8)
-		starts = make([]int, 0, 8)
-		avas   = make([]AVA, 0, 8) // of all RDNs, one allocation for most DNs
-		first  = 0                 // where the RDN at hand begins in avas
+		p     = dnParser{s: s}
+		dn    = make(DN, 0, 8)
+		avas  = make([]AVA, 0, 8) // of all RDNs, one allocation for most DNs
+		first = 0                 // where the RDN at hand begins in avas
 	)
 	p.skipSpaces()
-	starts = append(starts, p.at)
 	for {
+		if start != nil && first == len(avas) {
+			start(p.at)
+		}
 		a, ok := p.ava()
 		if !ok {
-			return nil, nil, ErrMalformed
+			return nil, ErrMalformed
 		}
 		avas = append(avas, a)
 		separator, more := p.separator()
@@ -97,11 +96,10 @@ func parseDN(s string) (DN, []int, error) {
 		first = len(avas)
 		switch {
 		case !more && p.at == len(s):
-			return dn, starts, nil
+			return dn, nil
 		case !more || len(dn) == MaxRDNs:
-			return nil, nil, ErrMalformed
+			return nil, ErrMalformed
 		}
-		starts = append(starts, p.at)
 	}
 }
 

@@ -215,7 +215,7 @@ func detailsOf(l *events.Line) string {
 	if l.Expires != nil {
 		parts = append(parts, "expires "+l.Expires.Format(time.DateOnly))
 	}
-	for _, p := range []struct{ name, text string }{{"services ", strings.Join(l.Services, ",")}, {"networks ", strings.Join(l.Networks, ",")}, {"", l.Reason}} {
+	for _, p := range []struct{ name, text string }{{"services ", strings.Join(l.Services, ",")}, {"networks ", strings.Join(l.Networks, ",")}, {"", l.Factor}, {"", l.Reason}} {
 		if p.text != "" {
 			parts = append(parts, p.name+p.text)
 		}
@@ -229,14 +229,14 @@ func detailsOf(l *events.Line) string {
 // records writes CSV.
 func (o *auditOptions) records() (write func(*events.Line, []byte) error, end func() error) {
 	w := csv.NewWriter(o.out)
-	_ = w.Write([]string{"time", "event", "user", "label", "password_id", "expires", "services", "networks", "actor", "via", "address", "service", "reason", "count", "entry", "event_id"}) // end tells
+	_ = w.Write([]string{"time", "event", "user", "label", "password_id", "expires", "services", "networks", "actor", "via", "address", "service", "factor", "reason", "count", "entry", "event_id"}) // end tells
 	return func(l *events.Line, _ []byte) error {
 			rows := ""
 			if l.Count != 0 {
 				rows = strconv.FormatInt(l.Count, 10)
 			}
 			record := []string{l.Time.UTC().Format(time.RFC3339Nano), string(l.Event), l.User, l.Label, l.Password, stampOf(l.Expires), strings.Join(l.Services, ","),
-				strings.Join(l.Networks, ","), l.Actor, l.Via, l.Address, l.Service, l.Reason, rows, l.Entry, l.EventID}
+				strings.Join(l.Networks, ","), l.Actor, l.Via, l.Address, l.Service, l.Factor, l.Reason, rows, l.Entry, l.EventID}
 			for i, cell := range record {
 				record[i] = noFormula(cell)
 			}

@@ -79,15 +79,23 @@ func shortDirIn(t testing.TB, below string) string {
 	return dir
 }
 
-// freePort is a TCP port of 127.0.0.1 that was free a moment ago.
+// givenPorts are those that freePort has named: the kernel may name one twice before anybody listens there.
+var givenPorts sync.Map // of int
+
+// freePort is a TCP port of 127.0.0.1 that was free a moment ago, and that no other test was given.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // eventually polls ok until it holds, for a real process to catch up.

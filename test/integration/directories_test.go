@@ -21,6 +21,7 @@ var others = []struct {
 	dn      string // with %s for the name
 	add     func(dn, name, password, value string) string
 	disable string
+	ends    string // the account, long ago
 	source  string // what check says
 }{
 	{name: "389", start: directories.Start389, filter: "(objectClass=inetOrgPerson)", names: "(|(uid=%s)(mail=%s))", dn: "uid=%s," + people,
@@ -28,16 +29,16 @@ var others = []struct {
 			return fmt.Sprintf("dn: %s\nchangetype: add\nobjectClass: inetOrgPerson\nobjectClass: appPasswordAccount\ncn: %s\nsn: %s\nmail: %s@example.org\nuserPassword: %s\nappPassword: %s\n\n",
 				dn, name, name, name, password, value)
 		},
-		disable: "replace: nsAccountLock\nnsAccountLock: true", source: "modifyTimestamp every 5s and content synchronization"},
+		disable: "replace: nsAccountLock\nnsAccountLock: true", ends: "add: objectClass\nobjectClass: shadowAccount\n-\nreplace: shadowExpire\nshadowExpire: 1", source: "modifyTimestamp every 5s and content synchronization"},
 	{name: "samba", start: directories.StartSamba, filter: "(objectClass=user)", names: "(|(sAMAccountName=%s)(mail=%s))", dn: "CN=%s,ou=people,DC=example,DC=org",
 		add: func(dn, name, password, value string) string {
 			return directories.SambaUser(dn, name, password, "mail: "+name+"@example.org", "appPassword: "+value) + "\n"
 		},
-		disable: "replace: userAccountControl\nuserAccountControl: 514", source: "uSNChanged every 5s and change notification"},
+		disable: "replace: userAccountControl\nuserAccountControl: 514", ends: "replace: accountExpires\naccountExpires: 130000000000000000", source: "uSNChanged every 5s and change notification"},
 }
 
 // TestOtherDirectories: binds through appbind with lookup: replica, in front of 389 DS and Samba AD: app passwords,
-// revocation, a disabled account, main passwords, and an account that stale passwords do not lock.
+// revocation, a disabled account and one that has ended, main passwords, the command line, and an account that stale passwords do not lock.
 func TestOtherDirectories(t *testing.T) {
 	for _, d := range others {
 		t.Run(d.name, func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestOtherDirectories(t *testing.T) {
 			alice, bob := fmt.Sprintf(d.dn, "alice"), fmt.Sprintf(d.dn, "bob")
 			apply(d.add(alice, "alice", "alice-main", phone.Value) + d.add(bob, "bob", "bob-main", tablet.Value))
 			a := startAppbind(t, fmt.Sprintf("listeners:\n  - url: ldap://127.0.0.1:0\nupstream:\n  urls: [\"ldap://%s\"]\n  bind_dn: %s\n  bind_password: %s\n"+
-				"users:\n  bases: [\"%s\"]\n  filter: %s\n  name_filter: %s\n%s", s.Address, directories.Service, directories.ServicePW, people, d.filter, d.names, replicaOn))
+				"  manage_dn: %s\n  manage_password: %s\nusers:\n  bases: [\"%s\"]\n  filter: %s\n  name_filter: %s\n%s", s.Address, directories.Service, directories.ServicePW, directories.Manager, directories.ServicePW, people, d.filter, d.names, replicaOn))
 			expectHidden(t, "ldap://"+s.Address, a.uri(), alice, phone)
 			eventually(t, "the replica is current", func() bool { return strings.Contains(a.output(), "replica is current") })
 
@@ -94,10 +95,22 @@ func TestOtherDirectories(t *testing.T) {
 			eventually(t, "a disabled account", func() bool { return bindOnce(a.uri(), bob, tablet.Password) == 49 })
 			expectBind(t, a.uri(), bob, "bob-main", 49)
 
+			cli := &desk{t: t, file: a.file}
+			laptop := cli.create("--user", "alice", "--label", "laptop")
+			eventually(t, "a new app password", func() bool { return bindOnce(a.uri(), alice, laptop.Password) == 0 })
+			cli.fails(4, "disabled", "passwords", "create", "--user", "bob", "--label", "x")
+			apply("dn: " + alice + "\nchangetype: modify\n" + d.ends + "\n")
+			eventually(t, "an account that has ended", func() bool { return bindOnce(a.uri(), alice, laptop.Password) == 49 })
+			expectBind(t, a.uri(), alice, "alice-main", 49)
+			cli.fails(4, "disabled", "passwords", "create", "--user", "alice", "--label", "x")
+			if out := cli.ok("passwords", "revoke", "--user", "alice", "--all", "--yes"); !strings.Contains(out, "laptop") {
+				t.Errorf("revoke: %s", out)
+			}
+
 			if out := command(t, "", binary, "check", "-c", a.file).out; !strings.Contains(out, d.source) {
 				t.Errorf("check does not say %q:\n%s", d.source, out)
 			}
-			canaryFree(t, a.output(), phone.Password, tablet.Password)
+			canaryFree(t, a.output(), phone.Password, tablet.Password, laptop.Password)
 		})
 	}
 }

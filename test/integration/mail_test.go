@@ -3,6 +3,8 @@ package integration
 import (
 	"fmt"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,6 +60,9 @@ func testDovecot(t *testing.T, r release, mode string) {
 			t.Error("the log does not name the user's address and service")
 		}
 	}
+	if mode == "context-dn" {
+		expectSession(t, a, r.root+d.Dir+"/dovecot.log", phone)
+	}
 	d.expectLogin(t, "alice", office.Password, "198.51.100.7", want)
 	d.expectLogin(t, "alice", office.Password, "2001:db8::7", want)
 	d.expectLogin(t, "alice", office.Password, "203.0.113.15", loginRefused)
@@ -78,6 +83,20 @@ func testDovecot(t *testing.T, r release, mode string) {
 		t.Errorf("the history has\n%s", strings.Join(uses, "\n"))
 	}
 	canaryFree(t, a.output(), phone.Password, tablet.Password, revoked.Password, smtp.Password, office.Password, "alice-main")
+}
+
+// expectSession: which app password a session of Dovecot was opened with is told by the session's name, which both logs have.
+func expectSession(t *testing.T, a *appbind, log string, p appPassword) {
+	t.Helper()
+	line := regexp.MustCompile(`label=` + p.Label + ` id=` + p.ID + ` .*session="?([^" ]+)"? `)
+	eventually(t, "the login is in both logs, with one session", func() bool {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := line.FindStringSubmatch(a.output())
+		return m != nil && regexp.MustCompile(`Log(?:in|ged in): user=<alice>, .*session=<`+regexp.QuoteMeta(m[1])+`>`).Match(text)
+	})
 }
 
 // TestDovecotServices: POP3 and ManageSieve beside IMAP, each a service of its own, and so in the history.

@@ -8,10 +8,10 @@ import (
 	"appbind/wire"
 )
 
-// Bounds of the names whose answer is kept.
+// Bounds of the spellings of listed names that are kept.
 const (
-	maxKnownNames = 4096
-	maxKnownName  = 256 // bytes
+	maxSpellings = 256
+	maxSpelling  = 256 // bytes
 )
 
 // listed are the DNs whose binds are passed through. Names are compared in the form of wire.DN.Key; since mail
@@ -19,8 +19,14 @@ const (
 type listed struct {
 	byKey map[string]string // wire.DN.Key: the configured spelling
 
+	others *wire.Names // what is not listed
+
 	mu    sync.RWMutex      // guards known
-	known map[string]string // a name as received: the configured spelling, or "" for none
+	known map[string]string // a listed name as received: the configured spelling
+}
+
+func newListed() listed {
+	return listed{byKey: make(map[string]string), others: new(wire.Names), known: make(map[string]string)}
 }
 
 // add enters an account. What does not parse, or is empty, is nobody.
@@ -41,19 +47,26 @@ func (l *listed) find(name string) string {
 	if len(l.byKey) == 0 || !strings.Contains(name, "=") {
 		return ""
 	}
+	if l.others.Has(name) {
+		return ""
+	}
 	l.mu.RLock()
-	dn, known := l.known[name]
+	dn := l.known[name]
 	l.mu.RUnlock()
-	if known {
+	if dn != "" {
 		return dn
 	}
 	if parsed, err := wire.ParseDN(name); err == nil {
 		dn = l.byKey[parsed.Key()]
 	}
-	if len(name) <= maxKnownName {
+	if dn == "" {
+		l.others.Add(name)
+		return ""
+	}
+	if len(name) <= maxSpelling {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if len(l.known) >= maxKnownNames {
+		if len(l.known) >= maxSpellings {
 			clear(l.known) // costs parsing
 		}
 		l.known[strings.Clone(name)] = dn

@@ -11,7 +11,7 @@ import (
 // TestListed: any spelling of a listed DN is found, nothing else is, and the answers kept are bounded.
 func TestListed(t *testing.T) {
 	t.Parallel()
-	l := listed{byKey: map[string]string{}, known: map[string]string{}}
+	l := newListed()
 	for _, dn := range []string{"", "not a dn", "cn=x,"} {
 		if l.add(dn) == nil {
 			t.Errorf("%q is listed", dn)
@@ -32,15 +32,16 @@ func TestListed(t *testing.T) {
 			}
 		}
 	}
-	for i := range 3 * maxKnownNames {
+	for i := range 3 * maxSpellings {
+		l.find("cn=Dovecot," + strings.Repeat(" ", i) + "dc=example")
 		l.find(fmt.Sprintf("uid=%d,dc=example", i))
 	}
-	if len(l.known) > maxKnownNames {
-		t.Errorf("%d names kept", len(l.known))
+	if n := len(l.known); n == 0 || n > maxSpellings {
+		t.Errorf("%d spellings kept", n)
 	}
 	clear(l.known)
-	if l.find("uid=" + strings.Repeat("x", maxKnownName)); len(l.known) != 0 {
-		t.Error("a long name is kept")
+	if l.find("cn=Dovecot,"+strings.Repeat(" ", maxSpelling)+"dc=example") == "" || len(l.known) != 0 {
+		t.Error("a long spelling is not found, or kept")
 	}
 }
 

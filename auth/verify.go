@@ -61,7 +61,7 @@ func New(cfg *config.Config, dir Directory, mem *Memory, log *slog.Logger) *Veri
 		dir:         dir,
 		mem:         mem,
 		log:         log,
-		listed:      listed{byKey: make(map[string]string), known: make(map[string]string)},
+		listed:      newListed(),
 		mode:        cfg.Fallback.Mode,
 		byService:   make(map[string]string),
 		denyFilter:  cfg.Fallback.DenyFilter != "",

@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"errors"
-	"hash/maphash"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"appbind/config"
@@ -22,7 +20,7 @@ type state struct {
 	external []externalRule
 	spelled  map[string]bool // service_accounts as they are spelled there, which is how they are bound
 	listed   map[string]bool // the keys of service_accounts (true), whose clients may share links, and of passthrough
-	unlisted *names          // what listing found nowhere: the users who log in again and again
+	unlisted *wire.Names     // what listing found nowhere: the users who log in again and again
 	manager  *manage.Manager
 	virtual  bool            // app passwords are shown as entries
 	managers map[string]bool // the keys of managers
@@ -38,7 +36,7 @@ func newState(core Core, previous *state, log *slog.Logger) (*state, error) {
 		Core:     core,
 		own:      newOwnEntry(cfg.OwnEntryAttributes, cfg.AppPasswords.Attribute),
 		shared:   sharedAttribute(cfg.AppPasswords.Attribute),
-		unlisted: new(names), visible: map[string]bool{}, listed: map[string]bool{}, spelled: map[string]bool{}, managers: map[string]bool{},
+		unlisted: new(wire.Names), visible: map[string]bool{}, listed: map[string]bool{}, spelled: map[string]bool{}, managers: map[string]bool{},
 		virtual: cfg.AppPasswords.VirtualEntries == "show", roster: &roster{known: map[string]membership{}},
 	}
 	for _, dn := range cfg.Managers {
@@ -118,7 +116,7 @@ func (st *state) listing(dn string) (service, listed bool) {
 	if st.spelled[dn] {
 		return true, true
 	}
-	if st.unlisted.has(dn) {
+	if st.unlisted.Has(dn) {
 		return false, false
 	}
 	parsed, err := wire.ParseDN(dn)
@@ -126,32 +124,9 @@ func (st *state) listing(dn string) (service, listed bool) {
 		service, listed = st.listed[parsed.Key()]
 	}
 	if !listed {
-		st.unlisted.add(dn)
+		st.unlisted.Add(dn)
 	}
 	return service, listed
-}
-
-// names remembers some names by their exact spelling, each at the place of its hash, in that of another one. Safe for concurrent use.
-type names [4096]atomic.Pointer[string]
-
-// maxName is the length of a name up to which it is remembered.
-const maxName = 256
-
-var namesSeed = maphash.MakeSeed()
-
-func (n *names) has(name string) bool {
-	known := n.place(name).Load()
-	return known != nil && *known == name
-}
-
-func (n *names) add(name string) {
-	if len(name) <= maxName {
-		n.place(name).Store(&name)
-	}
-}
-
-func (n *names) place(name string) *atomic.Pointer[string] {
-	return &n[maphash.String(namesSeed, name)%uint64(len(n))]
 }
 
 // guard is the guard over the secrets attribute with the schema of the moment.

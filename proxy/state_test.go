@@ -1,15 +1,15 @@
 package proxy
 
 import (
-	"fmt"
-	"strings"
 	"testing"
+
+	"appbind/wire"
 )
 
 // TestListing: what a DN is listed as does not depend on its spelling, nor on what was asked before.
 func TestListing(t *testing.T) {
 	t.Parallel()
-	st := &state{unlisted: new(names), spelled: map[string]bool{"cn=Mail,dc=example": true},
+	st := &state{unlisted: new(wire.Names), spelled: map[string]bool{"cn=Mail,dc=example": true},
 		listed: map[string]bool{"cn=mail,dc=example": true, "cn=admin,dc=example": false}}
 	for range 3 {
 		for dn, want := range map[string]string{
@@ -32,27 +32,8 @@ func TestListing(t *testing.T) {
 	}
 }
 
-// TestNames: only the very name is known, however many share its place.
-func TestNames(t *testing.T) {
-	t.Parallel()
-	n := new(names)
-	for i := range 3 * len(n) {
-		name := fmt.Sprint("uid=user", i)
-		if n.has(name) {
-			t.Fatalf("%q is known before it was added", name)
-		}
-		if n.add(name); !n.has(name) {
-			t.Fatalf("%q is not known", name)
-		}
-	}
-	long := strings.Repeat("x", maxName+1)
-	if n.add(long); n.has(long) {
-		t.Error("a name that is too long is kept")
-	}
-}
-
 func BenchmarkListing(b *testing.B) {
-	st := &state{unlisted: new(names), listed: map[string]bool{"cn=mail,dc=example": true}}
+	st := &state{unlisted: new(wire.Names), listed: map[string]bool{"cn=mail,dc=example": true}}
 	b.ReportAllocs()
 	for b.Loop() {
 		st.listing("uid=alice,ou=people,dc=example,dc=org")

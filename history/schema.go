@@ -158,7 +158,7 @@ func (s *Store) steps(ctx context.Context, tx *sql.Tx, t tables, version int) er
 // a generated key. A missing file and missing tables are made. The caller closes the database.
 // Errors: ErrNone, ErrNewer, others.
 func OpenTables(ctx context.Context, cfg *config.Config, prefix string, steps []string) (*sql.DB, error) {
-	s, err := connect(cfg, true)
+	s, err := connect(ctx, cfg, true)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -31,13 +33,13 @@ var sqliteDialect = &dialect{
 	},
 }
 
-// sqliteOptions: the write-ahead log lets people read while appbind writes; NORMAL loses nothing when the
-// process is killed, and at most the last writes when the machine is; what was deleted is overwritten.
-const sqliteOptions = "mode=rw&_txlock=immediate&_defensive=1&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
-	"&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=secure_delete(FAST)&_pragma=trusted_schema(0)"
+// sqliteOptions: NORMAL loses nothing when the process is killed, and at most the last writes when the machine is; what was
+// deleted is overwritten.
+const sqliteOptions = "mode=rw&_txlock=immediate&_defensive=1&_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)" +
+	"&_pragma=foreign_keys(1)&_pragma=secure_delete(FAST)&_pragma=trusted_schema(0)"
 
 // openSQLite opens the file, which nobody else may read.
-func openSQLite(file string, make bool) (*Store, error) {
+func openSQLite(ctx context.Context, file string, make bool) (*Store, error) {
 	if make {
 		if err := makeFile(file); err != nil {
 			return nil, err
@@ -54,7 +56,39 @@ func openSQLite(file string, make bool) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if make {
+		if err := useWAL(ctx, db); err != nil {
+			db.Close()
+			return nil, err
+		}
+	}
 	return &Store{db: db, dialect: sqliteDialect}, nil
+}
+
+const (
+	// walTime bounds the attempts to switch a file to the write-ahead log, walPause is between two.
+	walTime  = 10 * time.Second
+	walPause = 20 * time.Millisecond
+)
+
+// useWAL switches the file to the write-ahead log, which lets people read while appbind writes, and for good. Where another
+// process writes a new file at the same time the switch fails at once, whatever busy_timeout says: it begins as a reader, and SQLite lets
+// nobody wait who holds a lock.
+func useWAL(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, walTime)
+	defer cancel()
+	for {
+		_, err := db.ExecContext(ctx, "PRAGMA journal_mode = WAL")
+		e, is := errors.AsType[*sqlite.Error](err)
+		if !is || e.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-time.After(walPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // makeFile makes the file where it is missing. An existing one is not opened: to close it again would

@@ -63,7 +63,7 @@ func Open(ctx context.Context, cfg *config.Config) (*Store, error) { return open
 
 // open opens the store, with a new file and new tables where there are none and make says so.
 func open(ctx context.Context, cfg *config.Config, make bool) (*Store, error) {
-	s, err := connect(cfg, make)
+	s, err := connect(ctx, cfg, make)
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +75,12 @@ func open(ctx context.Context, cfg *config.Config, make bool) (*Store, error) {
 }
 
 // connect opens the store and looks at nothing in it.
-func connect(cfg *config.Config, make bool) (s *Store, err error) {
+func connect(ctx context.Context, cfg *config.Config, make bool) (s *Store, err error) {
 	switch cfg.History.Store {
 	case "none":
 		return nil, ErrNone
 	case "sqlite":
-		s, err = openSQLite(cfg.HistoryFile(), make)
+		s, err = openSQLite(ctx, cfg.HistoryFile(), make)
 	case "postgres":
 		s, err = openPostgres(cfg.History)
 	default:

@@ -467,6 +467,54 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
+// TestOpenedWhileMade: a file that another process writes just now, before it was ever switched to the write-ahead log, is
+// opened as soon as that one has written; and given up when nobody waits any longer.
+func TestOpenedWhileMade(t *testing.T) {
+	t.Parallel()
+	cfg := sqliteConfig(t)
+	if err := makeFile(cfg.HistoryFile()); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite", cfg.HistoryFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	tx, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec("CREATE TABLE other (a)"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := open(ctx, cfg, true); err == nil {
+		t.Fatal("the file can be switched while it is written: this test shows nothing")
+	} else if ctx.Err() == nil {
+		t.Errorf("not waited for: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		s, err := open(t.Context(), cfg, true)
+		if err == nil {
+			err = s.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("not waited for: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOlderTables: a reader says who makes them; a step that fails leaves nothing behind.
 func TestOlderTables(t *testing.T) {
 	onAll(t, func(t *testing.T, cfg *config.Config, s *Store) {

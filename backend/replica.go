@@ -59,6 +59,7 @@ type replica struct {
 
 	// proofPause, pollPause and leastListPause, but in tests.
 	pause, poll, list time.Duration
+	share             time.Duration // listShare, but in tests
 
 	mu      sync.Mutex    // guards the fields below
 	source  source        // of the last session; nil before the first
@@ -69,7 +70,7 @@ type replica struct {
 
 func (r *replica) init(cfg *config.Config, l *lookup) {
 	r.on, r.decided = cfg.AppPasswords.Lookup == "replica", make(chan struct{})
-	r.pause, r.poll, r.list = proofPause, pollPause, leastListPause
+	r.pause, r.poll, r.list, r.share = proofPause, pollPause, leastListPause, listShare
 	r.key, r.names = copyKey(cfg), nameAttributes(l.nameFilter)
 	r.selection = l.selection
 	for name := range r.names {

@@ -189,7 +189,7 @@ func (p *poll) list(ctx context.Context) error {
 	}
 	p.replace(found)
 	p.listedAt = p.up.clock.now()
-	p.listPause = min(max(p.up.replica.list, listShare*p.listedAt.Sub(began)), max(p.up.replica.list, mostListPause))
+	p.listPause = min(max(p.up.replica.list, p.up.replica.share*p.listedAt.Sub(began)), max(p.up.replica.list, mostListPause))
 	return nil
 }
 

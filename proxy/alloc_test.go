@@ -126,11 +126,16 @@ type hotClient struct {
 	r  *wire.Reader
 }
 
-func newHotClient(tb testing.TB) *hotClient {
+// newHotClient makes one; replica: users are held in memory.
+func newHotClient(tb testing.TB, replica bool) *hotClient {
 	r := &rig{dir: fakeldap.NewDirectory()}
 	r.fill()
+	for _, dn := range []string{aliceUser, bobUser} {
+		r.dir.Remove(dn)
+	}
+	r.dir.Add(bobUser, "bob-main-password", "objectClass", "inetOrgPerson", "uid", "bob", "mail", "bob@example.org", "modifyTimestamp", "20260101000000Z")
 	r.dir.Add(carolUser, "carol-main-password", "objectClass", "inetOrgPerson", "uid", "carol", "cn", "Carol", "mail", "carol@example.org",
-		"appPassword", phoneValue(), "entryUUID", "0f8a3c6e-9a44-4b0e-8d2c-0123456789ab")
+		"appPassword", phoneValue(), "entryUUID", "0f8a3c6e-9a44-4b0e-8d2c-0123456789ab", "modifyTimestamp", "20260101000000Z")
 	up, err := fakeldap.Start(fakeldap.Options{Handler: r.dir.Handle, Unrecorded: true})
 	if err != nil {
 		tb.Fatal(err)
@@ -140,6 +145,10 @@ func newHotClient(tb testing.TB) *hotClient {
 	tb.Cleanup(t.close)
 	r.up = up
 	cfg := r.config(func(cfg *config.Config) {
+		if replica { // which asks other things all the time; its binds ask nothing
+			cfg.AppPasswords.Lookup = "replica"
+			return
+		}
 		cfg.Upstream.URLs = []config.URL{{Scheme: "ldap", Address: t.l.Addr().String(), Host: "127.0.0.1"}}
 	})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -149,6 +158,11 @@ func newHotClient(tb testing.TB) *hotClient {
 	}
 	tb.Cleanup(u.Close)
 	u.Start(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if i := u.Replica(ctx); i.Current != replica {
+		tb.Fatalf("replica: %+v", i)
+	}
 	s := New(Core{Config: cfg, Verifier: auth.New(cfg, u, auth.NewMemory(time.Now), log), Upstream: u}, log)
 	if err := s.Start(); err != nil {
 		tb.Fatal(err)
@@ -202,10 +216,11 @@ func (c *hotClient) do(x *exchange) {
 
 // hotWork is what mail servers have appbind do all day, from the client's bytes to the client's answer, and what it allocates at most.
 type hotWork struct {
-	name  string
-	login *exchange // before; nil: none
-	x     exchange
-	most  float64
+	name    string
+	login   *exchange // before; nil: none
+	x       exchange
+	most    float64
+	replica bool
 }
 
 func hotWorks(tb testing.TB) []hotWork {
@@ -225,6 +240,8 @@ func hotWorks(tb testing.TB) []hotWork {
 		{name: "main password, known bad", x: bind(carolUser, "wrong", 49), most: 29},
 		{name: "service account", x: service, most: 15},
 		{name: "search", login: &service, x: exchange{searchRequest(6, people, wire.ScopeWhole, uid), 0}, most: 2},
+		{name: "app password, replica", x: carol, most: 10, replica: true},
+		{name: "app password that was revoked, replica", x: bind(carolUser, revoked.Password, 49), most: 10, replica: true},
 		{name: "search of the own entry", login: &carol, x: exchange{searchRequest(6, people, wire.ScopeWhole, own), 0}, most: 33},
 	}
 }
@@ -232,7 +249,7 @@ func hotWorks(tb testing.TB) []hotWork {
 func BenchmarkHot(b *testing.B) {
 	for _, k := range hotWorks(b) {
 		b.Run(k.name, func(b *testing.B) {
-			c := newHotClient(b)
+			c := newHotClient(b, k.replica)
 			c.ready(&k)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -245,7 +262,7 @@ func BenchmarkHot(b *testing.B) {
 // TestHotAllocations pins what each of them costs, sockets included.
 func TestHotAllocations(t *testing.T) {
 	for _, k := range hotWorks(t) {
-		c := newHotClient(t)
+		c := newHotClient(t, k.replica)
 		c.ready(&k)
 		for range 100 {
 			c.do(&k.x)

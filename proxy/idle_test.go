@@ -15,7 +15,7 @@ func TestIdleMemory(t *testing.T) {
 		mostStack = 3 << 10 // most have the smallest there is; a login takes 8 KiB
 		mostHeap  = 5 << 10 // 2 KiB of it are the test's reader
 	)
-	first := newHotClient(t)
+	first := newHotClient(t, false)
 	carol := exchange{bindRequest(5, carolUser, phonePW), 0}
 	first.do(&carol)
 	before := memory()

@@ -105,7 +105,7 @@ func (d *dialer) secure(ctx context.Context, raw net.Conn, url config.URL) (net.
 	if cfg.ServerName = d.name; cfg.ServerName == "" {
 		cfg.ServerName = strings.TrimSuffix(strings.TrimPrefix(url.Host, "["), "]")
 	}
-	conn := tls.Client(raw, cfg)
+	conn := tls.Client(wire.Carrier(raw), cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"appbind/config"
+	"appbind/wire"
 )
 
 // certCheckEvery bounds how often handshakes look whether the files have changed.
@@ -112,7 +113,7 @@ func (c *conn) handshake() error {
 	if err := c.sock.SetDeadline(limit); err != nil {
 		return err
 	}
-	t := tls.Server(c.sock, certs.config())
+	t := tls.Server(wire.Carrier(c.sock), certs.config())
 	if err := t.HandshakeContext(c.srv.base); err != nil {
 		return fmt.Errorf("tls handshake: %w", err)
 	}

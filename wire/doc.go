@@ -59,7 +59,7 @@ one octet and constructed strings are refused.
 
 A reader's buffer grows with the octets that have come, at most to twice as
 many, never with a length that was only declared; an idle connection holds
-nothing for reading and writing, and 2 KiB with TLS. Checking does not allocate and does not
+nothing for reading and writing, but for what TLS keeps. Checking does not allocate and does not
 recurse.
 
 # Security

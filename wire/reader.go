@@ -17,8 +17,7 @@ const (
 )
 
 const (
-	// minBuffer takes a bind or a search of ordinary size whole. An idle
-	// connection with TLS has one; without TLS it has none.
+	// minBuffer takes a bind or a search of ordinary size whole. An idle connection has none.
 	minBuffer = 2 << 10
 	// maxKept is the largest buffer that is kept once it has run empty, and what
 	// a reader that is kept busy grows to.
@@ -32,7 +31,7 @@ var readBuffers = sync.Pool{New: func() any { return new([minBuffer]byte) }}
 
 // Reader cuts a stream into messages. Its buffer grows with the bytes that
 // have arrived, never with a length that was only declared. While it waits for
-// the first byte of a message on a plain socket it has no buffer at all. Not
+// the first byte of a message on a socket, with TLS or without, it has no buffer at all. Not
 // safe for concurrent use.
 type Reader struct {
 	// BeforeRead, if set, is called before each read from the stream, with
@@ -46,8 +45,9 @@ type Reader struct {
 	start, end int // the unread bytes are buf[start:end]
 	burst      int // bytes that came since the buffer last ran empty
 
-	// Of a plain socket; raw is nil for any other stream.
+	// Of a plain socket, or one that carries TLS; raw is nil for any other stream.
 	raw     syscall.RawConn
+	carrier *carrier              // of TLS
 	tryRead func(fd uintptr) bool // readSocket, bound once
 	got     int                   // what it has read
 	failed  error
@@ -55,7 +55,10 @@ type Reader struct {
 
 // NewReader reads messages of at most limit bytes from src.
 func NewReader(src io.Reader, limit int) *Reader {
-	r := &Reader{src: src, limit: limit, raw: rawSocket(src)}
+	r := &Reader{src: src, limit: limit, raw: rawSocket(src), carrier: carrierOf(src)}
+	if r.carrier != nil {
+		r.raw = r.carrier.out.raw
+	}
 	if r.raw != nil {
 		r.tryRead = r.readSocket
 	}
@@ -152,7 +155,11 @@ func (r *Reader) readSocket(fd uintptr) bool {
 		r.buf = readBuffers.Get().(*[minBuffer]byte)[:]
 	}
 	var again bool
-	r.got, again, r.failed = readNow(fd, r.buf[r.end:])
+	if r.carrier != nil {
+		r.got, again, r.failed = r.carrier.readThrough(r.src, fd, r.buf[r.end:])
+	} else {
+		r.got, again, r.failed = readNow(fd, r.buf[r.end:])
+	}
 	if again && r.end == 0 && len(r.buf) == minBuffer {
 		clear(r.buf)
 		readBuffers.Put((*[minBuffer]byte)(r.buf))

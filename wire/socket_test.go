@@ -33,7 +33,7 @@ func unixPair(t testing.TB) (a, b net.Conn) {
 // TestIdleSocketHasNoBuffer: a reader that waits for a message has no buffer, what was in it is
 // erased, and one that waits for the rest of a message keeps what it has.
 func TestIdleSocketHasNoBuffer(t *testing.T) {
-	for _, pair := range []func(testing.TB) (net.Conn, net.Conn){tcpPair, unixPair} {
+	for _, pair := range []func(testing.TB) (net.Conn, net.Conn){tcpPair, unixPair, carriedPair} {
 		a, b := pair(t)
 		r := NewReader(b, MaxBeforeBind)
 		message := AppendMessage(nil, 7, OpBindRequest, AppendSimpleBind(nil, "cn=x", []byte("secret")), nil)

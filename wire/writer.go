@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -13,19 +12,9 @@ import (
 // that it let more than the backlog pile up.
 var ErrStalled = errors.New("peer does not read")
 
-const (
-	// plainChunk is what one write hands to a plain connection.
-	plainChunk = 64 << 10
-	// tlsChunk is what one write hands to TLS: a record. Less cannot be told apart
-	// there: a write that timed out leaves the connection dead (crypto/tls).
-	tlsChunk = 16 << 10
-	// minTaken is what a peer must take within one stall limit, so that one that
-	// sips a byte at a time counts as one that does not read.
-	minTaken = 4 << 10
-	// maxRounds is how many writes a caller of Flush does, mostly with what others
-	// queued meanwhile, before a goroutine takes over.
-	maxRounds = 16
-)
+// maxRounds is how many writes a caller of Flush does, mostly with what others
+// queued meanwhile, before a goroutine takes over.
+const maxRounds = 16
 
 // outBuffer is what waits to be written. Buffers are shared by all writers: an
 // idle connection holds none.
@@ -41,16 +30,8 @@ var outBuffers = sync.Pool{New: func() any { return new(outBuffer) }}
 // concurrent use.
 type Writer struct {
 	conn    net.Conn
-	chunk   int           // bytes of one write
-	tls     bool          // a write that timed out cannot be continued
-	stall   time.Duration // a write that takes longer ends the connection
-	backlog int           // bytes that may wait behind a write under way
-
-	// Of a plain socket, for whoever is in write; raw is nil for any other connection.
-	raw      syscall.RawConn
-	tryWrite func(fd uintptr) bool // writeSocket, bound once
-	rest     []byte                // what is not written yet
-	failed   error
+	out     *sender // for whoever is in write
+	backlog int     // bytes that may wait behind a write under way
 
 	mu      sync.Mutex // guards the fields below; no I/O under it
 	change  sync.Cond  // a write has ended, or the writer was closed
@@ -63,13 +44,7 @@ type Writer struct {
 // behind a write; a write that is not taken within stall (0: no limit) fails
 // with ErrStalled and closes conn. The writer owns conn's write deadline.
 func NewWriter(conn net.Conn, backlog int, stall time.Duration) *Writer {
-	w := &Writer{conn: conn, chunk: plainChunk, stall: stall, backlog: backlog}
-	if _, w.tls = conn.(*tls.Conn); w.tls {
-		w.chunk = tlsChunk
-	}
-	if w.raw = rawSocket(conn); w.raw != nil {
-		w.tryWrite = w.writeSocket
-	}
+	w := &Writer{conn: conn, out: newSender(conn, stall), backlog: backlog}
 	w.change.L = &w.mu
 	return w
 }
@@ -159,7 +134,7 @@ func (w *Writer) FlushBehind() error {
 	}
 	w.writing = true
 	for range maxRounds {
-		if w.raw == nil {
+		if w.out.raw == nil {
 			break
 		}
 		if left, more := w.roundAtOnce(); !more {
@@ -252,7 +227,7 @@ func (w *Writer) roundAtOnce() (left *leftover, more bool) {
 		return nil, false
 	}
 	w.mu.Unlock()
-	rest, err := w.writeAtOnce(out.b)
+	rest, err := w.out.atOnce(out.b)
 	if err != nil {
 		w.abort()
 	}
@@ -306,63 +281,13 @@ func (w *Writer) Wait() {
 	}
 }
 
-// write sends b whole. Each part that the peer takes starts the stall limit anew.
-// What a socket takes at once, nearly always all, needs no deadline.
+// write sends b whole; where that fails it closes the connection.
 func (w *Writer) write(b []byte) error {
-	b, err := w.writeAtOnce(b)
+	err := w.out.send(b)
 	if err != nil {
 		w.abort()
-		return err
 	}
-	waits := len(b) > 0
-	for len(b) > 0 {
-		if w.stall > 0 {
-			if err := w.conn.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
-				w.conn.Close()
-				return err
-			}
-		}
-		n, err := w.conn.Write(b[:min(len(b), w.chunk)])
-		b = b[n:]
-		if err == nil {
-			continue
-		}
-		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-			if n >= minTaken { // under TLS the next write tells that it is dead
-				continue
-			}
-			err = ErrStalled
-		}
-		w.abort()
-		return err
-	}
-	if (w.tls || w.raw != nil && waits) && w.stall > 0 {
-		// Reading may write too (RFC 8446 4.6.3, a key update), long after this;
-		// and with a deadline that has passed nothing can be written at once.
-		return w.conn.SetWriteDeadline(time.Time{})
-	}
-	return nil
-}
-
-// writeAtOnce writes what a plain socket takes without waiting, and returns the rest.
-func (w *Writer) writeAtOnce(b []byte) ([]byte, error) {
-	if w.raw == nil {
-		return b, nil
-	}
-	w.rest, w.failed = b, nil
-	err := w.raw.Write(w.tryWrite)
-	if err == nil {
-		err = w.failed
-	}
-	b, w.rest = w.rest, nil
-	return b, err
-}
-
-// writeSocket never waits: what is left goes the usual way.
-func (w *Writer) writeSocket(fd uintptr) bool {
-	n, err := writeNow(fd, w.rest)
-	w.rest, w.failed = w.rest[n:], err
-	return true
+	return err
 }
 
 // abort closes the connection. Under TLS first what is below it: closing TLS

@@ -338,7 +338,7 @@ func tcpPair(t testing.TB) (here, there net.Conn) {
 }
 
 // tlsPair puts TLS over a pair.
-func tlsPair(t *testing.T, here, there net.Conn) (client, server *tls.Conn) {
+func tlsPair(t testing.TB, here, there net.Conn) (client, server *tls.Conn) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -367,7 +367,7 @@ func tlsPair(t *testing.T, here, there net.Conn) (client, server *tls.Conn) {
 // about when the stall limit says; TLS does not wait to take its leave.
 func TestWriterStallReal(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"tcp", "tls", "tls without buffers"} {
+	for _, kind := range []string{"tcp", "tls", "tls on a carrier", "tls without buffers"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			here, there := tcpPair(t)
@@ -375,7 +375,11 @@ func TestWriterStallReal(t *testing.T) {
 				here, there = net.Pipe()
 			}
 			conn := here
-			if kind != "tcp" {
+			switch kind {
+			case "tcp":
+			case "tls on a carrier":
+				_, conn = tlsPairConn(t, Carrier(here), there)
+			default:
 				_, conn = tlsPairConn(t, here, there)
 			}
 			w := NewWriter(conn, 1<<20, 200*time.Millisecond)
@@ -394,7 +398,7 @@ func TestWriterStallReal(t *testing.T) {
 	}
 }
 
-func tlsPairConn(t *testing.T, here, there net.Conn) (client, server net.Conn) {
+func tlsPairConn(t testing.TB, here, there net.Conn) (client, server net.Conn) {
 	c, s := tlsPair(t, here, there)
 	return c, s
 }
@@ -403,13 +407,16 @@ func tlsPairConn(t *testing.T, here, there net.Conn) (client, server net.Conn) {
 // one goroutine in order, and no deadline stays behind on TLS.
 func TestWriterConcurrent(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"tcp", "tls"} {
+	for _, kind := range []string{"tcp", "tls", "tls on a carrier"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			here, there := tcpPair(t)
 			var out, in net.Conn = here, there
-			if kind == "tls" {
+			switch kind {
+			case "tls":
 				in, out = tlsPairConn(t, here, there)
+			case "tls on a carrier":
+				in, out = tlsPairConn(t, Carrier(here), there)
 			}
 			const senders, each, size = 8, 500, 500
 			w := NewWriter(out, 4<<10, 10*time.Second)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -47,6 +49,7 @@ type load struct {
 	// fresh makes a request that was never sent, instead of steps.
 	fresh func() step
 	once  bool // each step is sent once, and the load ends then
+	tls   bool
 }
 
 // at is the n-th request of a connection; false: there is no more.
@@ -181,10 +184,22 @@ func (c *client) open() error {
 	if err != nil {
 		return err
 	}
-	c.conn, c.reader = conn, wire.NewReader(conn, wire.MaxFromUpstream)
+	c.conn = conn
+	if c.load.tls {
+		c.conn = tls.Client(wire.Carrier(conn), anyCertificate)
+	}
+	c.reader = wire.NewReader(c.conn, wire.MaxFromUpstream)
 	c.flights = make([]flight, max(c.load.depth, 1))
-	if err := conn.SetDeadline(c.deadline); err != nil || c.load.login == nil {
+	if err := conn.SetDeadline(c.deadline); err != nil {
 		return err
+	}
+	if t, ok := c.conn.(*tls.Conn); ok {
+		if err := t.HandshakeContext(context.Background()); err != nil {
+			return err
+		}
+	}
+	if c.load.login == nil {
+		return nil
 	}
 	c.send(0, *c.load.login)
 	if err := c.write(); err != nil {

@@ -143,8 +143,7 @@ func measureAll(r *report, o options, descriptors uint64, progress io.Writer) er
 	}
 	if o.only.MatchString("start") {
 		fmt.Fprintln(progress, "start of a replica")
-		s := h.measureStart()
-		r.start = &s
+		r.start = h.measureStart()
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func (p *process) await(what string, ok func() bool) error {
 			return fmt.Errorf("%s ended: %s: %s", p.name, p.cmd.ProcessState, p.output())
 		case <-limit:
 			return fmt.Errorf("%s: no sign of %s: %s", p.name, what, p.output())
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(startPoll):
 		}
 	}
 	return nil

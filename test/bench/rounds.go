@@ -83,6 +83,9 @@ func (h *house) one(w *work, name string, d time.Duration, primed map[primedCell
 		addr = s.deny
 	}
 	l := w.load(h.site)
+	if l.tls = w.tls; l.tls {
+		addr = s.tls
+	}
 	key := primedCell{w.name, s.cmd.Process.Pid}
 	if !l.once && !primed[key] {
 		if err := l.prime(addr, s.process); err != nil {

@@ -205,24 +205,8 @@ limits: {connections: 12000, first_message: 1m}
 
 // startAppbind starts a build of appbind before an upstream and waits until it is ready.
 func (h *house) startAppbind(program, name, more, upstream string) (*server, error) {
-	s := &server{}
-	for _, addr := range []*string{&s.addr, &s.deny, &s.tls, &s.seen} {
-		var err error
-		if *addr, err = freeAddr(); err != nil {
-			return nil, err
-		}
-	}
-	file := filepath.Join(h.dir, name+".yaml")
-	observe := ""
-	if h.profile != "" {
-		observe = fmt.Sprintf("observe: {listen: %q, pprof: true}\n", s.seen)
-	}
-	text := fmt.Sprintf(appbindConfig, s.addr, s.deny, s.tls, upstream, serviceDN, servicePW, people, mailDN, observe, more)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	var err error
-	if s.process, err = start(h.dir, name, program, "serve", "-c", file); err != nil {
+	s, err := h.launch(program, name, more, upstream, h.profile != "")
+	if err != nil {
 		return nil, err
 	}
 	err = s.await("being ready", func() bool { return answers(s.addr) })
@@ -237,6 +221,29 @@ func (h *house) startAppbind(program, name, more, upstream string) (*server, err
 		return nil, err
 	}
 	return s, nil
+}
+
+// launch starts a build of appbind before an upstream. observed: with metrics, health and profiles.
+func (h *house) launch(program, name, more, upstream string, observed bool) (*server, error) {
+	s := &server{}
+	for _, addr := range []*string{&s.addr, &s.deny, &s.tls, &s.seen} {
+		var err error
+		if *addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	file := filepath.Join(h.dir, name+".yaml")
+	observe := ""
+	if observed {
+		observe = fmt.Sprintf("observe: {listen: %q, pprof: true}\n", s.seen)
+	}
+	text := fmt.Sprintf(appbindConfig, s.addr, s.deny, s.tls, upstream, serviceDN, servicePW, people, mailDN, observe, more)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	var err error
+	s.process, err = start(h.dir, name, program, "serve", "-c", file)
+	return s, err
 }
 
 // startPeers starts the directory and what stands before it.

@@ -18,6 +18,7 @@ type work struct {
 	than  string
 	fresh bool // appbind is started anew for each run
 	deny  bool // at the listener that has no fallback
+	tls   bool // at the listener for TLS
 }
 
 // baseline names the work of the peers that this one is compared with.
@@ -54,6 +55,7 @@ func works() []work {
 		{name: "bind, app password seen before", variant: "live", than: userBind, load: appBinds},
 		{name: "bind, app password seen before, log.level warn", variant: "quiet", than: userBind, load: appBinds},
 		{name: "bind, app password seen before, replica", variant: "replica", than: userBind, load: appBinds},
+		{name: "bind, app password seen before, replica, TLS", variant: "replica", than: userBind, tls: true, load: appBinds},
 		{name: "first bind, sha256: 30,000 devices after a restart", variant: "live", than: userBind, fresh: true, load: coldStart},
 		{name: "first bind, sha256: 30,000 devices after a restart, replica", variant: "replica", than: userBind, fresh: true, load: coldStart},
 	}
@@ -90,6 +92,7 @@ func refusedWorks() []work {
 func searchWorks() []work {
 	return []work{
 		{name: "search, 1 entry", peers: true, variant: "live", load: func(s *site) *load { return searches(s, conns, 1) }},
+		{name: "search, 1 entry, TLS", variant: "live", than: "search, 1 entry", tls: true, load: func(s *site) *load { return searches(s, conns, 1) }},
 		{name: "search, 100 entries", peers: true, variant: "live", load: func(*site) *load {
 			var steps []step
 			for i := range usersWith1 / department {

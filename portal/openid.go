@@ -165,10 +165,8 @@ func (v *visit) resolve(ctx context.Context, id *identity) (*manage.User, person
 		return nil, person{}, fmt.Errorf("%w: %w", errNobody, err)
 	case err != nil:
 		return nil, person{}, err
-	case !e.User || !e.Eligible:
-		return nil, person{}, fmt.Errorf("%s: %w", e.DN, errOut)
 	}
-	u, about, err := v.p.who(ctx, e.DN)
+	u, about, err := v.p.who(ctx, e.DN) // who is disabled or not allowed here is out
 	if err == nil && u.Key != e.Key {
 		err = errOut // another entry has the name now
 	}

@@ -1,13 +1,10 @@
 // An OpenID Connect provider for tests, on loopback: node provider.mjs PORT CLIENT.json USERS.json
 // USERS: {name: {password, totp, claims}}. Who gives a password alone is at the level urn:level:pwd (amr pwd), with a one-time
-// code at urn:level:mfa (amr pwd, otp, mfa). The protocol is npm's oidc-provider; the page of the sign-in and the levels are from here.
+// code at urn:level:mfa (amr pwd, otp, mfa). The protocol is npm's oidc-provider, release 8, which runs on Debian 12's Node.js 18; the
+// page of the sign-in and the levels are from here.
 import { createServer } from 'node:http';
-import { createHmac, generateKeyPairSync, webcrypto } from 'node:crypto';
-
-// Debian 12 has Node.js 18, which lacks these.
-globalThis.crypto ??= webcrypto;
-URL.parse ??= (...of) => (URL.canParse(...of) ? new URL(...of) : null);
-const { Provider, interactionPolicy } = await import('oidc-provider');
+import { createHmac, generateKeyPairSync } from 'node:crypto';
+import { Provider, interactionPolicy } from 'oidc-provider';
 
 const [port, client, users] = process.argv.slice(2).map((text) => JSON.parse(text));
 const issuer = `http://127.0.0.1:${port}`;
@@ -39,7 +36,6 @@ const provider = new Provider(issuer, {
       postLogoutSuccessSource: (ctx) => { ctx.body = html('Signed out'); },
     },
   },
-  fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }), // its own refuses addresses of this machine
   interactions: { policy, url: (ctx, i) => `/interaction/${i.uid}` },
   findAccount: (ctx, id) => users[id] && { accountId: id, claims: () => ({ sub: id, ...users[id].claims }) },
   loadExistingGrant: async ({ oidc }) => { // consent is given ahead

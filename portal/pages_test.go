@@ -165,3 +165,18 @@ func TestAssets(t *testing.T) {
 	b.get("/assets/style.css").expect(t, "without its mark", 404, "", "")
 	b.get("/robots.txt").expect(t, "robots", 200, "", "Disallow: /")
 }
+
+// TestConfirmAsks: whoever has no authenticator app is asked for a recovery code where an enrolment code does not count.
+func TestConfirmAsks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.enrol("alice")
+	b := r.browser().enter("alice")
+	b.get("/confirm").expect(t, "with an app", 200, "", "A recovery code works too.")
+	r.dir.Add(aliceDN, mainWord+"-alice", "objectClass", "inetOrgPerson", "uid", "alice", "entryUUID", "00000000-0000-0000-0000-00000000000a", "entryCSN", "0")
+	p := b.get("/confirm")
+	p.expect(t, "without one", 200, "", `<label for="code">Recovery code</label>`)
+	if strings.Contains(p.body, "enrolment code") || strings.Contains(p.body, "code-help") {
+		t.Errorf("an enrolment code is asked for:\n%s", p.body)
+	}
+}

@@ -230,7 +230,7 @@ func (v *visit) confirmedThere(f *flow, id *identity, u *manage.User) error {
 	case v.session.entry != u.Key, v.session.subject != "" && v.session.subject != id.subject:
 		v.p.Log.Warn("portal: another user confirmed at the provider", "user", v.session.dn, "other", u.DN, "address", addrOf(v.r).String())
 		return v.openIDPage(http.StatusForbidden, "openid.other", "")
-	case !id.factors, id.at.IsZero(), id.at.Before(f.started.Add(-skew)):
+	case !id.factors, id.at.Before(f.started.Add(-skew)): // an auth_time that is not said is long ago
 		return v.openIDPage(http.StatusForbidden, "openid.stale", "")
 	}
 	if err := v.p.Store.proved(v.r.Context(), v.session.id, methodOpenID, earlier(id.at, v.p.Now())); err != nil {

@@ -398,10 +398,29 @@ func TestOpenIDConfirm(t *testing.T) {
 	b.get("/passwords/new").expect(t, "fresh", 200, "", "")
 	b.get(o.back(t, b.begin("/openid/confirm?next=//evil.example"))).expect(t, "elsewhere", 303, "/passwords", "")
 
-	// Who signed in without the provider may prove the factor there.
-	o.user("bob")
+	// Who signed in without the provider may prove the factor there, and not with another's account.
 	r.clock.add(6 * time.Minute)
+	confirm(bob).expect(t, "bob's session, alice's account", 403, "", "another account")
+	bob.get("/passwords/new").expect(t, "still not fresh", 303, "/confirm?next=%2Fpasswords%2Fnew", "")
+	o.user("bob")
 	confirm(bob).expect(t, "bob", 303, "/factors", "")
+}
+
+// TestOpenIDOlder: a sign-in at the provider is as fresh as the provider says, and not fresh where it does not say.
+func TestOpenIDOlder(t *testing.T) {
+	t.Parallel()
+	r, o := withOP(t)
+	for name, change := range map[string]func(claims map[string]any){
+		"ten minutes ago": func(c map[string]any) { c["auth_time"] = c["iat"].(int64) - 600 },
+		"not said":        func(c map[string]any) { delete(c, "auth_time") },
+		"a text":          func(c map[string]any) { c["auth_time"] = "now" },
+	} {
+		o.mistake = func(_, claims map[string]any) { change(claims) }
+		b := r.browser()
+		b.through(o).expect(t, name, 303, "/passwords", "")
+		b.get("/passwords/new").expect(t, name, 303, "/confirm?next=%2Fpasswords%2Fnew", "")
+		b.post("/passwords", "label", "phone").expect(t, name, 401, "", "confirm your second factor")
+	}
 }
 
 // TestOpenIDDown: without the provider the password's sign-in goes on, and the pages start.

@@ -59,6 +59,9 @@ func (d *decoder) listenerTLS(at string, l *Listener, tls TLS) {
 		if len(l.ProxyProtocolFrom) > 0 {
 			d.mistakef(at+".proxy_protocol_from", "an ldapi listener has no peer addresses; leave it out")
 		}
+		if len(l.AllowFrom) > 0 {
+			d.mistakef(at+".allow_from", "an ldapi listener has no peer addresses; who may use the socket is said by mode and its directory")
+		}
 		return
 	}
 	if d.given(at+".mode") && !d.wrong[at+".mode"] {

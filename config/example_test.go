@@ -109,7 +109,7 @@ func TestExampleDefaults(t *testing.T) {
 	}
 	want := Default()
 	equalListener := got.Listeners[0]
-	equalListener.URL, equalListener.ProxyProtocolFrom = URL{}, nil
+	equalListener.URL, equalListener.ProxyProtocolFrom, equalListener.AllowFrom = URL{}, nil, nil
 	if !reflect.DeepEqual(equalListener, DefaultListener()) {
 		t.Errorf("listener: %+v, want %+v", equalListener, DefaultListener())
 	}

@@ -276,6 +276,8 @@ func TestContradictions(t *testing.T) {
 		// listeners
 		{instead(1, "listeners: [{url: 'ldap://127.0.0.1'}, {url: 'ldap://127.0.0.1:389'}]"), "1: listeners[1].url: is the address of listeners[0] too"},
 		{instead(1, "listeners: [{url: 'ldap://127.0.0.1:0'}, {url: 'ldap://127.0.0.1:0'}]"), ""},
+		{listener("url: 'ldapi://%2Fa', allow_from: [192.0.2.1]"), "1: listeners[0].allow_from: an ldapi listener has no peer addresses; who may use the socket is said by mode and its directory"},
+		{listener("url: 'ldap://127.0.0.1', allow_from: [lan]"), "1: listeners[0].allow_from[0]: must be a network such as 192.0.2.0/24 or 2001:db8::/32"},
 		{listener("url: 'ldapi://%2Fa', proxy_protocol_from: [192.0.2.1]"), "1: listeners[0].proxy_protocol_from: an ldapi listener has no peer addresses; leave it out"},
 		{listener("url: 'ldap://127.0.0.1', mode: 0600"), "1: listeners[0].mode: is for ldapi listeners: the permissions of the socket file"},
 		// context

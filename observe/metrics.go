@@ -47,7 +47,7 @@ var (
 	accepted = desc("counter", "appbind_connections_accepted_total",
 		"Connections of clients that were let in.", "listener")
 	refused = desc("counter", "appbind_connections_refused_total",
-		"Connections that ended before their first message: limits.connections, file descriptors, limits.connections_per_address, no valid PROXY header, no TLS handshake.", "reason")
+		"Connections that ended before their first message: limits.connections, file descriptors, limits.connections_per_address, allow_from, no valid PROXY header, no TLS handshake.", "reason")
 	stalled = desc("counter", "appbind_writes_stalled_total",
 		"Connections that were closed because the client took nothing for limits.write_stall.")
 	upstreamUp = desc("gauge", "appbind_upstream_up",

@@ -172,6 +172,11 @@ func (c *conn) open() error {
 			c.peer = from
 		}
 	}
+	if !p.serves(c.peer) {
+		c.srv.counts.refused[refusedNetwork].Add(1)
+		c.srv.limits.warn(c.srv.log, "connection refused: allow_from", "peer", c.peerName(), "listener", p.name)
+		return errors.New("allow_from")
+	}
 	if !c.srv.limits.admitAddr(limits.ConnectionsPerAddress, c.peer) {
 		c.srv.counts.refused[refusedAddress].Add(1)
 		c.srv.limits.warn(c.srv.log, "connection refused: limits.connections_per_address", "peer", c.peerName(), "listener", p.name)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,11 @@ func (p *policy) expectsProxy(peer netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// serves reports whether clients of an address are served. A unix socket has none, and permissions instead.
+func (p *policy) serves(peer netip.Addr) bool {
+	return len(p.AllowFrom) == 0 || slices.ContainsFunc(p.AllowFrom, func(n netip.Prefix) bool { return n.Contains(peer) })
 }
 
 // listenerName is a listener for people: its URL as it was written.

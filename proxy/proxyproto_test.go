@@ -87,6 +87,47 @@ func TestProxyProtocolFromOthersIsNotRead(t *testing.T) {
 	r.dial().bind(1, aliceUser, phonePW, wire.ResultSuccess)
 }
 
+// TestAllowFrom: who comes from elsewhere is closed before his first message; behind a proxy the address that its header names counts.
+func TestAllowFrom(t *testing.T) {
+	t.Parallel()
+	v1 := func(from string) []byte { return []byte("PROXY TCP4 " + from + " 192.0.2.9 4000 389\r\n") }
+	for name, tc := range map[string]struct {
+		allow  []string
+		header []byte // nil: no proxy
+		served bool
+	}{
+		"anybody":              {nil, nil, true},
+		"in it":                {[]string{"192.0.2.0/24", "127.0.0.0/8"}, nil, true},
+		"not in it":            {[]string{"192.0.2.0/24", "::/0"}, nil, false},
+		"proxied, in it":       {[]string{"192.0.2.7/32"}, v1("192.0.2.7"), true},
+		"proxied, not in it":   {[]string{"192.0.2.7/32", "127.0.0.0/8"}, v1("192.0.2.8"), false},
+		"the proxy's own":      {[]string{"192.0.2.7/32"}, v2Header(true), false},
+		"the proxy's, allowed": {[]string{"127.0.0.1/32"}, v2Header(true), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, func(cfg *config.Config) {
+				for _, n := range tc.allow {
+					cfg.Listeners[0].AllowFrom = append(cfg.Listeners[0].AllowFrom, netip.MustParsePrefix(n))
+				}
+				if tc.header != nil {
+					behindProxy(cfg)
+				}
+			})
+			c := r.dial()
+			c.write(tc.header, bindRequest(1, aliceUser, phonePW))
+			if tc.served {
+				c.want(1, wire.OpBindResponse, wire.ResultSuccess)
+				return
+			}
+			c.wantEnd()
+			if n := r.server.Stats().Refused["allow_from"]; n != 1 || strings.Contains(r.log.String(), "msg=bind") {
+				t.Errorf("refused %d; %s", n, r.log.String())
+			}
+		})
+	}
+}
+
 // TestProxyProtocolIsNotLoopback: a password that came to the proxy in clear did not come over loopback.
 func TestProxyProtocolIsNotLoopback(t *testing.T) {
 	r := newRig(t, behindProxy, func(cfg *config.Config) { cfg.Listeners[0].Cleartext = "loopback" })

@@ -59,12 +59,13 @@ const (
 	refusedConnections = iota
 	refusedDescriptors
 	refusedAddress
+	refusedNetwork
 	refusedProxyHeader
 	refusedTLS
 	refusedReasons
 )
 
-var refusedNames = [refusedReasons]string{"connections", "descriptors", "connections_per_address", "proxy_header", "tls_handshake"}
+var refusedNames = [refusedReasons]string{"connections", "descriptors", "connections_per_address", "allow_from", "proxy_header", "tls_handshake"}
 
 // Stats is what a Server has counted since it was made, and what it has open now.
 type Stats struct {

@@ -355,7 +355,10 @@ func (o *exportOptions) export(ctx context.Context) error {
 	for _, r := range rows {
 		record := []string{r.User, r.Label, r.ID, r.State, stampOf(r.Created), stampOf(r.Expires), strings.Join(r.Services, ","), strings.Join(r.Networks, ",")}
 		if o.values {
-			record = append(record, r.Value)
+			record = append(record, r.Value) // which import takes, and not the label
+		}
+		for i, cell := range record {
+			record[i] = noFormula(cell)
 		}
 		_ = w.Write(record)
 	}

@@ -125,7 +125,7 @@ func (g *guard) care(description []byte) care {
 	return logCare(description)
 }
 
-// logAttributes are the attributes of cn=accesslog (OpenLDAP's slapo-accesslog)
+// logAttributes are attributes that hold those of an entry as text: of cn=accesslog (OpenLDAP's slapo-accesslog)
 // and of cn=changelog (draft-good-ldap-changelog) that hold attribute values of
 // other entries as text.
 var logAttributes = [...]struct {
@@ -143,6 +143,8 @@ var logAttributes = [...]struct {
 	{"reqRespControls", "1.3.6.1.4.1.4203.666.11.5.1.11", careControls},
 	{"changes", "2.16.840.1.113730.3.1.8", careLDIF},
 	{"newRDN", "2.16.840.1.113730.3.1.9", careRDN},
+	// Not of a log: the whole entry as lines of LDIF, which 389 DS shows to its root.
+	{"nscpEntryWSI", "", careLDIF},
 }
 
 // logCare is the care for an attribute of a log, careNone for all others.

@@ -54,6 +54,8 @@ func TestGuardEntry(t *testing.T) {
 		{"reqControls, longer OID", testGuard, avas{`reqControls={1.3.6.1.1.13.11}`}, nil},
 
 		{"changes", testGuard, avas{"changeNumber=7", "changes=replace: sn\nsn: b\n-\nadd: appPassword\nappPassword: $app$x$y\n-\n"}, avas{"changeNumber=7"}},
+		{"the whole entry as text", testGuard, avas{"nscpEntryWSI=dn: " + aliceDN, "nscpEntryWSI=sn;vucsn-1: b", "nscpEntryWSI=appPassword;vucsn-1: $app$x$y", "NSCPENTRYWSI=mailSecret:: " + b64("$app$x")},
+			avas{"nscpEntryWSI=dn: " + aliceDN, "nscpEntryWSI=sn;vucsn-1: b"}},
 		{"changes of an add", testGuard, avas{"changes=objectClass: top\r\nMAILSECRET;x:: " + b64("$app$x") + "\r\n", "changes=sn: b\n"}, avas{"changes=sn: b\n"}},
 		{"changes, folded", testGuard, avas{"changes=sn: b\napp\n Password: x\n"}, avas{}},
 		{"changes, folded with CR", testGuard, avas{"changes=sn: b\r\nappPass\r\n word: x\r\n"}, avas{}},

@@ -49,7 +49,7 @@ var (
 var spellings = []string{"appPassword", "APPPASSWORD", "mailsecret", "2.25.987654321", "appPassword;binary", "appPassword;lang-de;x-y"}
 
 // logNames are the attributes of logs that must not be asked about.
-var logNames = []string{"reqMod", "REQOLD", "reqAssertion", "reqFilter", "reqNewRDN", "reqData", "changes", "changes;x-a", "newrdn",
+var logNames = []string{"reqMod", "REQOLD", "reqAssertion", "reqFilter", "reqNewRDN", "reqData", "changes", "changes;x-a", "newrdn", "nscpEntryWSI",
 	"reqControls", "reqRespControls", "1.3.6.1.4.1.4203.666.11.5.1.16", "2.16.840.1.113730.3.1.8"}
 
 // ask is a request as a message.

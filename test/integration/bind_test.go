@@ -8,6 +8,7 @@ import (
 
 // TestBinds is the main job: who gets in with which password, seen by ldapwhoami.
 func TestBinds(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	revoked := newPassword(t, "revoked")
@@ -86,6 +87,7 @@ func setExpiry(t testing.TB, value, exp string) string {
 
 // TestEmptyPassword: a name without a password is never taken for a success (RFC 4513 5.1.2).
 func TestEmptyPassword(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, "", ""))
 	for _, dn := range []string{userDN("alice"), mailDN, adminDN, userDN("nobody")} {
@@ -101,6 +103,7 @@ func TestEmptyPassword(t *testing.T) {
 
 // TestNameFilter: names that are no DN are found by name_filter, and only exactly.
 func TestNameFilter(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{LDIF: `dn: uid=twin1,ou=people,dc=example,dc=org
 objectClass: inetOrgPerson
 uid: twin1
@@ -141,6 +144,7 @@ userPassword: twin-main
 
 // TestSpellings: ten spellings of one DN are one user, with one policy.
 func TestSpellings(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

@@ -42,6 +42,7 @@ func leaks(text string, secrets []string) (found []string) {
 
 // TestForms: the search for leaks finds them.
 func TestForms(t *testing.T) {
+	t.Parallel()
 	const secret = "canary-4711-xyz"
 	for _, text := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%q", []string{secret}), fmt.Sprint([]byte(secret))} {
 		if len(leaks("before "+text+" after", []string{secret})) == 0 {
@@ -81,6 +82,7 @@ func (c *canaries) list() []string {
 // second factor of any role stands in anything that appbind prints, in its
 // arguments or in its environment; and each bind is exactly one line.
 func TestCanaries(t *testing.T) {
+	t.Parallel()
 	c := &canaries{phone: newPassword(t, "phone"), revoked: newPassword(t, "revoked"), main: "canary-main-1f6c", wrong: "canary-wrong-92ab",
 		changed: "canary-changed-77e1", chosen: "canary chosen 3b55"}
 	c.stored = "$app$chosen$" + bcryptOf(t, c.chosen, 4)

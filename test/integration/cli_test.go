@@ -137,7 +137,6 @@ func (d *desk) create(args ...string) (made struct{ User, Label, ID, Password, E
 
 // onUpstreams runs a test with each directory, an appbind before it, and a command line beside it.
 func onUpstreams(t *testing.T, more string, test func(t *testing.T, u *upstream, a *appbind, d *desk)) {
-	t.Parallel()
 	for name, start := range upstreams(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,6 +150,7 @@ func onUpstreams(t *testing.T, more string, test func(t *testing.T, u *upstream,
 // TestCommandLine is the life of app passwords, from the command line: what it says is what counts in binds
 // at once, and nothing of a password stands anywhere but where it is shown.
 func TestCommandLine(t *testing.T) {
+	t.Parallel()
 	onUpstreams(t, "log: {level: debug}\n", func(t *testing.T, u *upstream, a *appbind, d *desk) {
 		bind := func(uid, context, password string, code int) {
 			t.Helper()
@@ -267,6 +267,7 @@ func (u *upstream) whoUsesWhat(a *appbind, d *desk, revoked string) {
 
 // TestDryRun: with --dry-run, and where it refuses, every command leaves every entry as it is, to the last operational attribute.
 func TestDryRun(t *testing.T) {
+	t.Parallel()
 	onUpstreams(t, "", func(t *testing.T, u *upstream, a *appbind, d *desk) {
 		d.create("--user", "alice", "--label", "phone")
 		d.create("--user", "alice", "--label", "tablet", "--service", "imap")
@@ -313,6 +314,7 @@ func TestDryRun(t *testing.T) {
 
 // TestImports: what Stalwart 0.15, IXP Manager and others have stored logs in here, and what is in clear is refused and told to nobody.
 func TestImports(t *testing.T) {
+	t.Parallel()
 	onUpstreams(t, "", func(t *testing.T, u *upstream, a *appbind, d *desk) {
 		const stalwart, ixp, generic, canary = "stalwart-secret-1", "ixp-secret-22", "generic-secret-3", "canary-in-clear"
 		salt := strings.Repeat("0123456789abcdef", 4)
@@ -378,6 +380,7 @@ func TestSharedAttribute(t *testing.T) {
 // TestOneOfMany: of several who make the same label at once with the command, at most one gets it, and what was
 // shown is what is stored; of several who revoke it none fails.
 func TestOneOfMany(t *testing.T) {
+	t.Parallel()
 	onUpstreams(t, "", func(t *testing.T, u *upstream, a *appbind, d *desk) {
 		const many = 8
 		var results [many]result

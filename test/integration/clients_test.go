@@ -20,6 +20,7 @@ func policyBind(c *ldap.Conn, dn, password string) int {
 // TestNslcd: each login is a new connection, a bind with the policy control, and a
 // search of the own entry that must find it.
 func TestNslcd(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Lockout: true})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -45,6 +46,7 @@ func TestNslcd(t *testing.T) {
 // TestSaslauthd: service bind, search, user bind, all on one connection, again
 // and again; and fastbind, which is the user's bind alone.
 func TestSaslauthd(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -72,6 +74,7 @@ func TestSaslauthd(t *testing.T) {
 // TestApache: mod_authnz_ldap searches with aliases always dereferenced and
 // binds the user on the connection of its pool.
 func TestApache(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{LDIF: `dn: uid=nickname,ou=people,dc=example,dc=org
 objectClass: alias
 objectClass: extensibleObject
@@ -108,6 +111,7 @@ aliasedObjectName: uid=alice,ou=people,dc=example,dc=org
 // TestSssd: the root DSE before any bind, a bind with the policy control, the
 // root DSE again, searches with userPassword, some of them paged; a login is a new connection.
 func TestSssd(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

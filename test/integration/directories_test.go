@@ -40,6 +40,7 @@ var others = []struct {
 // TestOtherDirectories: binds through appbind with lookup: replica, in front of 389 DS and Samba AD: app passwords,
 // revocation, a disabled account and one that has ended, main passwords, the command line, and an account that stale passwords do not lock.
 func TestOtherDirectories(t *testing.T) {
+	t.Parallel()
 	for _, d := range others {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()

@@ -135,6 +135,7 @@ func stoppedInTime(t testing.TB, a *appbind) {
 // TestDrain: operations that are under way at SIGTERM are answered, then every
 // client gets a Notice of Disconnection, and appbind ends.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -202,6 +203,7 @@ func untilNotice(c *rawClient) (answered int, last message, err error) {
 // TestStopUnderLoad: SIGTERM while clients send without a pause. Each operation
 // gets its answer or the connection ends with a Notice of Disconnection, never with less.
 func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

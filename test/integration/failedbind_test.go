@@ -6,6 +6,7 @@ import "testing"
 // code and logs in whoever finds an entry on that connection. Whatever the
 // directory shows to everybody, there must be none.
 func TestSearchAfterFailedBind(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{AnonymousRead: true})
 	phone, revoked := newPassword(t, "phone"), newPassword(t, "revoked")
 	s.addSecret("alice", phone.Value)

@@ -8,13 +8,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/template"
@@ -27,7 +30,17 @@ var binary string
 // patience bounds the wait for a real process to do something.
 const patience = 20 * time.Second
 
+// together is how many tests run at one time, unless -parallel says otherwise: they wait for
+// processes and timeouts most of the time.
+const together = 6
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", strconv.Itoa(together)) // a flag of package testing
+	}
 	code, err := build(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
@@ -79,23 +92,25 @@ func shortDirIn(t testing.TB, below string) string {
 	return dir
 }
 
-// givenPorts are those that freePort has named: the kernel may name one twice before anybody listens there.
-var givenPorts sync.Map // of int
+// ports counts those that freePort has handed out; it begins at another one in each run.
+var ports atomic.Uint32
 
-// freePort is a TCP port of 127.0.0.1 that was free a moment ago, and that no other test was given.
+// freePort is a TCP port of 127.0.0.1 that was free a moment ago. It is below those that the kernel gives to
+// connections and to listeners that ask for any, and no other test gets it.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if _, given := givenPorts.LoadOrStore(port, true); !given {
+	const first, count = 10000, 20000
+	ports.CompareAndSwap(0, uint32(os.Getpid())*97%count+1)
+	for range count {
+		port := first + int(ports.Add(1)%count)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
 			return port
 		}
 	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // eventually polls ok until it holds, for a real process to catch up.
@@ -191,6 +206,25 @@ func (p *process) signal(s syscall.Signal) {
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		p.t.Error(err)
 	}
+	if s == syscall.SIGSTOP {
+		eventually(p.t, filepath.Base(p.cmd.Path)+" stands still", p.stopped)
+	}
+}
+
+// stopped reports whether every thread stands still; on another core one may go on for a while.
+func (p *process) stopped() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		_, state, _ := strings.Cut(string(text), ") ")
+		if err == nil && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // stop sends a signal and waits for the end.

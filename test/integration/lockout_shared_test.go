@@ -10,6 +10,7 @@ import (
 // TestRestartsDoNotLock: each restart forgets which passwords are wrong; the
 // directory's own count of failures is what must not be forgotten.
 func TestRestartsDoNotLock(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Lockout: true})
 	for range 6 {
 		a := startAppbind(t, baseConfig(s, "", ""))
@@ -23,6 +24,7 @@ func TestRestartsDoNotLock(t *testing.T) {
 
 // TestTwoInstancesDoNotLock: neither do several instances add up.
 func TestTwoInstancesDoNotLock(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Lockout: true})
 	for instance := range 2 {
 		a := startAppbind(t, baseConfig(s, "", ""))
@@ -45,6 +47,7 @@ func TestTwoInstancesDoNotLock(t *testing.T) {
 
 // TestUnreadablePolicy: a policy that appbind may not read is taken for the usual one.
 func TestUnreadablePolicy(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Lockout: true, HidePolicy: true})
 	a := startAppbind(t, baseConfig(s, "", ""))
 	for i := range 6 {

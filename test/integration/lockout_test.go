@@ -17,6 +17,7 @@ import (
 // TestRevokedNeverLocks: ten thousand binds with revoked app passwords leave
 // no trace at the directory, and stale main passwords do not lock the account.
 func TestRevokedNeverLocks(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Lockout: true})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -131,6 +132,7 @@ func (d *decider) try(uid, password string) auth.Decision {
 // unlocked, an administrator's unlock and a password reset count at once, and
 // the right main password is never refused.
 func TestSevenDays(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Lockout: true})
 	c := &clock{now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
 	d := newDecider(t, s, c.time)

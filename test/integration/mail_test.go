@@ -146,6 +146,7 @@ func TestDovecotServices(t *testing.T) {
 
 // TestDovecotOnSocket: the same over a unix socket, which needs no password on the wire in clear.
 func TestDovecotOnSocket(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -158,6 +159,7 @@ func TestDovecotOnSocket(t *testing.T) {
 
 // TestPostfix: maps and SMTP AUTH through Dovecot's SASL.
 func TestPostfix(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	imap := newPassword(t, "imap only", "--service", "imap")
 	smtp := newPassword(t, "smtp only", "--service", "smtp", "--net", "198.51.100.0/24")

@@ -37,6 +37,7 @@ func alien(t testing.TB, cost int) string {
 // TestUnusableValues: a value that cannot be used takes nothing from the others
 // of the entry, is logged once, and what stands in it in clear is no password.
 func TestUnusableValues(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone, tablet := newPassword(t, "phone"), newPassword(t, "tablet", "--algorithm", "argon2id")
 	good := bcryptOf(t, "chosen by a person", 4)

@@ -7,6 +7,7 @@ import (
 
 // TestReloadMistakes: each mistake of a file that is refused on SIGHUP has a line of the log.
 func TestReloadMistakes(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	config := baseConfig(s, "", "fallback:\n  mode: deny\n")
 	a := startAppbind(t, config)

@@ -62,6 +62,7 @@ func metric(t testing.TB, scrape, name string, labels ...string) float64 {
 
 // TestMetrics: the figures move with what clients do, over a reload too, and tell nothing of who they are.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -148,6 +149,7 @@ func TestMetrics(t *testing.T) {
 
 // TestReady: readyz follows the directory, healthz does not.
 func TestReady(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, "", "observe: {listen: 127.0.0.1:0}\n"))
 	at := a.endpoint()
@@ -183,6 +185,7 @@ func TestReady(t *testing.T) {
 
 // TestMetricsBusy: an address in use at the start is one line and status 1.
 func TestMetricsBusy(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 // TestOutage: slapd is killed and restarted under load. No right password is
 // ever told wrong, every bind is answered in time, and logins recover by themselves.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -86,6 +87,7 @@ func bindOnce(uri, dn, password string) int {
 
 // TestSecondServer: with two servers, the loss of the first is not noticed but in the log.
 func TestSecondServer(t *testing.T) {
+	t.Parallel()
 	first, second := startSlapd(t, slapdOptions{}), startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	first.addSecret("alice", phone.Value)

@@ -49,6 +49,7 @@ func (s *slapd) goAway(a *appbind, how syscall.Signal) (back func()) {
 // which Dovecot asks, what is known to be revoked stays so, and main passwords
 // are temporary errors; afterwards everything is as the directory has it.
 func TestOutageMode(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"template", "lookup", "context-dn", "context-base"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -95,6 +96,7 @@ func TestOutageMode(t *testing.T) {
 
 // TestOutagePostfix: SMTP AUTH and the maps, with the directory killed, and with one that hangs.
 func TestOutagePostfix(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Sync: true})
 	smtp := newPassword(t, "smtp only", "--service", "smtp", "--net", "198.51.100.0/24")
 	s.addSecret("alice", smtp.Value)

@@ -19,6 +19,7 @@ func withoutSecrets(ldif string) string {
 // TestSearchEqual: what ldapsearch prints through appbind is what it prints
 // directly, minus the secrets attribute.
 func TestSearchEqual(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -58,6 +59,7 @@ func TestSearchEqual(t *testing.T) {
 
 // TestOtherOperations: compare, modify, add, delete, rename, password change pass.
 func TestOtherOperations(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, "", "secrets_visible_to: [\"cn=reader,ou=services,dc=example,dc=org\"]\n"))
 	admin := []string{"-x", "-H", a.uri(), "-D", adminDN, "-w", adminPW}
@@ -99,6 +101,7 @@ func TestOtherOperations(t *testing.T) {
 
 // TestLDAPv2: binds of version 2 are served (Postfix's and PHP's default), without references.
 func TestLDAPv2(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, "", ""))
 	out := must(t, "", "ldapsearch", "-P", "2", "-x", "-LLL", "-H", a.uri(), "-D", mailDN, "-w", mailPW, "-b", suffix, "(uid=alice)", "mail")

@@ -77,6 +77,7 @@ type proxied struct {
 // TestProxyProtocol: a header is demanded of the proxies that are listed,
 // refused from others, and names the user where clients are users.
 func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	office := newPassword(t, "office", "--net", "198.51.100.0/24,2001:db8::/32")
 	s.addSecret("alice", office.Value)

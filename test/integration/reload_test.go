@@ -77,6 +77,7 @@ func (l *load) stop() {
 // TestReload: SIGHUP under load brings the file's new contents into force,
 // refuses a bad file, and drops no connection.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -137,6 +138,7 @@ func TestReload(t *testing.T) {
 // TestReloadLeavesUpstream: with SIGHUP the directory may change too. Clients that
 // have a link to the old one keep it, new binds go to the new one. Those of a service account go over.
 func TestReloadLeavesUpstream(t *testing.T) {
+	t.Parallel()
 	old, next := startSlapd(t, slapdOptions{}), startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(old, "", ""))
 	kept, goesOver := bound(t, a.uri(), adminDN, adminPW), bound(t, a.uri(), mailDN, mailPW)
@@ -159,6 +161,7 @@ func TestReloadLeavesUpstream(t *testing.T) {
 
 // TestSecondInstance: a port that is taken is told in one line.
 func TestSecondInstance(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, fmt.Sprintf("  - url: ldap://127.0.0.1:%d\n", freePort(t)), ""))
 	r := command(t, "", binary, "serve", "-c", a.file)

@@ -5,6 +5,7 @@ import "testing"
 // TestReloadOften: one SIGHUP after the other under load. What began with the
 // earlier configuration is answered all the same.
 func TestReloadOften(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

@@ -15,6 +15,7 @@ const replicaOn = "app_passwords: {lookup: replica, max_stale: 0s}\n"
 // counts within a second, and with the directory stopped nobody is told that a
 // password is wrong.
 func TestReplica(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{Sync: true, Lockout: true})
 	phone, tablet := newPassword(t, "phone"), newPassword(t, "tablet")
 	s.addSecret("alice", phone.Value)

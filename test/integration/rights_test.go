@@ -10,6 +10,7 @@ import (
 // TestRightsLost: appbind's own identity loses its right to read the users, by one line of the access rules, or the
 // server its users. Nobody is told a wrong password, and logins come back by themselves.
 func TestRightsLost(t *testing.T) {
+	t.Parallel()
 	for _, lookup := range []string{"live", "replica"} {
 		t.Run(lookup, func(t *testing.T) {
 			t.Parallel()

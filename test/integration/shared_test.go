@@ -13,6 +13,7 @@ import (
 // at once. A cookie belongs to its connection, so each gets one of its own, and
 // all pages; searches of others go on over shared links meanwhile.
 func TestSharedPaging(t *testing.T) {
+	t.Parallel()
 	var ldif strings.Builder
 	for i := range 60 {
 		fmt.Fprintf(&ldif, "dn: uid=page%02d,%s\nobjectClass: inetOrgPerson\nuid: page%02d\ncn: P\nsn: P\n\n", i, people, i)
@@ -62,6 +63,7 @@ func TestSharedPaging(t *testing.T) {
 
 // TestSharedStorm: many clients of one service account cost slapd a few connections.
 func TestSharedStorm(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	a := startAppbind(t, baseConfig(s, "", ""))
 	clients := make([]*ldap.Conn, 100)

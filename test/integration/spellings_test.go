@@ -143,6 +143,7 @@ func taken(t testing.TB, c *ldap.Conn, dn, password string) (int, string) {
 // TestSpellingsDiffer: whatever a DN looks like, appbind takes it for a user's
 // where the directory does, and nowhere else; a disabled user is let in under no spelling.
 func TestSpellingsDiffer(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

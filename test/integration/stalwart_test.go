@@ -77,6 +77,7 @@ func (s *stalwart) template(uid, password string) (bind, found int, entries []*l
 
 // TestStalwart: logins as Stalwart makes them, with the directory up and down.
 func TestStalwart(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{AnonymousRead: true})
 	phone, revoked := newPassword(t, "phone"), newPassword(t, "revoked")
 	s.addSecret("alice", phone.Value)
@@ -123,6 +124,7 @@ func TestStalwart(t *testing.T) {
 
 // TestStalwartPool: ten connections of the pool and logins over all of them at once.
 func TestStalwartPool(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

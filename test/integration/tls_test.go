@@ -23,6 +23,7 @@ func serverTLS(p pair, clientCA string) string {
 
 // TestTLS: ldaps and StartTLS with real clients, and passwords in clear refused.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -99,6 +100,7 @@ func hostPort(uri string) string {
 // TestCertificateSwap: a new certificate on disk is served to new connections,
 // one that cannot be read is not, and no connection is dropped on the way.
 func TestCertificateSwap(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -184,6 +186,7 @@ func TestCertificateSwap(t *testing.T) {
 // TestClientCertificates: who shows a certificate with the right subject is
 // the service account that is mapped to it, by SASL EXTERNAL, and nobody else is.
 func TestClientCertificates(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	ca, stranger := newAuthority(t), newAuthority(t)
 	password := shortDir(t) + "/password"

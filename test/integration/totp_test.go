@@ -50,6 +50,7 @@ func wrongCode(t testing.TB) string {
 
 // TestTOTP: PASSWORD$CODE for who has enrolled, once; and what never reaches the directory.
 func TestTOTP(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{LDIF: person("erin", "erin-main") + person("frank", "frank-main") + person("grace", "gr$123456") + person("heidi", "heidi-main")})
 	phone := newPassword(t, "phone")
 	tablet := newPassword(t, "tablet", "--algorithm", "bcrypt")

@@ -12,6 +12,7 @@ import (
 // TestExternal: appbind runs as root and the upstream maps root's socket to
 // its administrator; a client's SASL EXTERNAL must never get there.
 func TestExternal(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	if out := must(t, "", "ldapwhoami", "-Y", "EXTERNAL", "-Q", "-H", s.ldapi()); !strings.Contains(out, adminDN) {
 		t.Fatalf("the upstream does not map root to its administrator: %s", out)
@@ -52,6 +53,7 @@ func TestExternal(t *testing.T) {
 
 // TestSecretsHidden: neither a result nor an oracle shows the secrets attribute.
 func TestSecretsHidden(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{AccessLog: true})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)
@@ -192,6 +194,7 @@ func TestMailAccountReads(t *testing.T) {
 
 // TestAppPasswordSession: who logged in with an app password sees the own entry and no more.
 func TestAppPasswordSession(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	phone := newPassword(t, "phone")
 	s.addSecret("alice", phone.Value)

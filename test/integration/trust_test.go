@@ -10,6 +10,7 @@ import (
 // TestContextBehindProxy: on a listener where the context is trusted because of
 // client certificates, it is believed from a peer that has shown one, and from no other.
 func TestContextBehindProxy(t *testing.T) {
+	t.Parallel()
 	s := startSlapd(t, slapdOptions{})
 	smtp := newPassword(t, "smtp only", "--service", "smtp")
 	s.addSecret("alice", smtp.Value)

@@ -18,6 +18,7 @@ func upstreamConfig(t testing.TB, s *slapd, url, more string) string {
 
 // TestUpstreamTLS: passwords go to the directory over TLS that was verified, or not at all.
 func TestUpstreamTLS(t *testing.T) {
+	t.Parallel()
 	ca, stranger := newAuthority(t), newAuthority(t)
 	server := ca.issue(t, named("ldap.example.org"))
 	s := startSlapd(t, slapdOptions{CertFile: server.cert, KeyFile: server.key})
@@ -72,6 +73,7 @@ func TestUpstreamTLS(t *testing.T) {
 
 // TestUpstreamClientCertificate: a directory that demands certificates of its clients gets appbind's.
 func TestUpstreamClientCertificate(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	server, client := ca.issue(t, named("ldap.example.org")), ca.issue(t, named("appbind"))
 	s := startSlapd(t, slapdOptions{CertFile: server.cert, KeyFile: server.key, ClientCA: ca.file})

@@ -531,6 +531,19 @@ func TestOpenIDGoodbye(t *testing.T) {
 	bob := r.browser().enter("bob")
 	send(token(nil))
 	bob.get("/passwords").expect(t, "who did not sign in there", 200, "", "")
+
+	// Good ones are not counted, and bad ones are.
+	for range maxGoodbyes {
+		if code := send(token(nil)); code != 200 {
+			t.Fatalf("a good one of many: %d", code)
+		}
+	}
+	for range maxGoodbyes {
+		send("bad")
+	}
+	if code := send("bad"); code != 429 {
+		t.Errorf("one bad one of too many: %d", code)
+	}
 }
 
 // TestOpenIDOff: without a provider there are no such routes.

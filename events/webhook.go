@@ -242,8 +242,21 @@ func (w *webhook) wait(pause time.Duration) bool {
 func (w *webhook) close(ctx context.Context) {
 	w.gone.Store(true)
 	close(w.ending)
+	before := w.counts.webhookStopped.Load()
 	stop := context.AfterFunc(ctx, w.giveUp)
 	defer stop()
 	<-w.done
 	w.giveUp()
+	for { // who emitted at the same moment
+		select {
+		case <-w.queue:
+			w.counts.webhookStopped.Add(1)
+			continue
+		default:
+		}
+		break
+	}
+	if n := w.counts.webhookStopped.Load() - before; n > 0 {
+		w.log.Error("events are lost to the webhook: its receiver did not take them before the end", "events", n)
+	}
 }

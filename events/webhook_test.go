@@ -206,7 +206,8 @@ func TestWebhookHangs(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		r := &receiver{hangs: true}
-		j := hooked(t, r, io.Discard)
+		var log bytes.Buffer
+		j := hooked(t, r, &log)
 		begun := time.Now()
 		j.Emit(now(Issued, "a"))
 		if time.Since(begun) != 0 {
@@ -223,8 +224,8 @@ func TestWebhookHangs(t *testing.T) {
 		if took := time.Since(begun); took > 4*time.Second {
 			t.Errorf("Close took %v", took)
 		}
-		if st := j.Stats(); st.WebhookDropped["stopped"] != 1 {
-			t.Errorf("%+v", st)
+		if st := j.Stats(); st.WebhookDropped["stopped"] != 1 || !strings.Contains(log.String(), "events are lost to the webhook") || !strings.Contains(log.String(), "events=1") {
+			t.Errorf("%+v\n%s", st, log.String())
 		}
 	})
 }

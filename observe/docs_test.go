@@ -173,7 +173,9 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"appbind_binds_total", "appbind_bind_duration_seconds_bucket", "appbind_operation_duration_seconds_bucket",
-		"appbind_upstream_up", "appbind_upstream_links", "appbind_connections", "appbind_hash_queue_length", "appbind_build_info"} {
+		"appbind_upstream_up", "appbind_upstream_links", "appbind_connections", "appbind_hash_queue_length", "appbind_build_info",
+		"appbind_job_runs_total", "appbind_job_last_success_timestamp_seconds", "appbind_expired_passwords_total", "appbind_mails_total", "appbind_history_events_dropped_total",
+		"appbind_audit_lines_dropped_total", "appbind_webhook_dropped_total", "appbind_webhook_pending", "appbind_portal_mails_total"} {
 		if !used[name] {
 			t.Errorf("%s is not shown; only %q", name, slices.Sorted(maps.Keys(used)))
 		}

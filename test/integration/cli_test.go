@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"appbind/test/directories"
+	"appbind/test/postgres"
 )
 
 // upstream is a real directory for the tests of the command line.
@@ -24,6 +25,7 @@ type upstream struct {
 	manage, managePW   string
 	enabled            string // users.enabled_filter
 	slapd              *slapd // nil: another one
+	elsewhere          bool   // the history is no file of appbind's
 	apply              func(ldif string) error
 }
 
@@ -151,70 +153,103 @@ func onUpstreams(t *testing.T, more string, test func(t *testing.T, u *upstream,
 // at once, and nothing of a password stands anywhere but where it is shown.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
-	onUpstreams(t, "log: {level: debug}\n", func(t *testing.T, u *upstream, a *appbind, d *desk) {
-		bind := func(uid, context, password string, code int) {
-			t.Helper()
-			expectBind(t, a.uri(), userDN(uid)+context, password, code)
-		}
-		const home, away = ",rip=192.0.2.7,cn=appbind", ",rip=198.51.100.9,cn=appbind"
-		phone := d.create("--user", "alice", "--label", "phone", "--expires", "90d")
-		first := d.create("--user", userDN("frank"), "--label", "first one") // who has not the class yet
-		bind("alice", home, phone.Password, 0)
-		bind("frank", "", first.Password, 0)
-		text := d.ok("passwords", "create", "--user", "alice", "--label", "tablet")
-		tablet := strings.TrimSpace(strings.TrimPrefix(passwordLine.FindString(text), "password"))
-		bind("alice", "", tablet, 0)
+	onUpstreams(t, "log: {level: debug}\n", commandLine)
+}
 
-		d.fails(4, `"PHONE" is in use`, "passwords", "create", "--user", "alice", "--label", "PHONE")
-		d.fails(3, "no such entry", "passwords", "create", "--user", "nobody", "--label", "x")
-		d.fails(3, "", "passwords", "create", "--user", "*", "--label", "x")
-		d.fails(3, "", "passwords", "revoke", "--user", "alice)(uid=*", "--all", "--yes")
-		d.fails(3, "users.bases", "passwords", "list", "--user", u.service)
+// TestCommandLinePostgres is the same with a history in PostgreSQL, which the command line asks and tells of what it does.
+func TestCommandLinePostgres(t *testing.T) {
+	t.Parallel()
+	db, err := postgres.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	url, err := db.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := shortDir(t) + "/postgres.password"
+	write(t, secret, db.Password+"\n")
+	u := upstreams(t)["slapd"](t)
+	u.elsewhere = true
+	a := startAppbind(t, u.config(fmt.Sprintf("log: {level: debug}\nhistory: {store: postgres, url: '%s', password_file: %s}\n", url, secret)))
+	d := &desk{t: t, file: a.file}
+	commandLine(t, u, a, d)
+	// What the command line notes by itself, with nobody serving: the issue, and that it was revoked.
+	later := d.create("--user", "bob", "--label", "later")
+	d.ok("passwords", "revoke", "--user", "bob", "--id", later.ID, "--yes")
+	if out := d.ok("history", "--user", "bob"); !strings.Contains(out, "later") || !strings.Contains(out, "gone") {
+		t.Errorf("history: %s", out)
+	}
+	canaryFree(t, d.said.String()+a.output(), later.Password, db.Password)
+}
 
-		d.ok("passwords", "scope", "--user", "alice", "--label", "phone", "--net", "192.0.2.0/24", "--service", "imap")
-		bind("alice", home, phone.Password, 0)
-		bind("alice", away, phone.Password, 49)
-		bind("alice", ",svc=smtp"+home, phone.Password, 49)
-		d.ok("passwords", "rename", "--user", "alice", "--id", phone.ID, "--to", "Café, phone=1")
-		d.ok("passwords", "scope", "--user", "alice", "--label", "Café, phone=1", "--any-net", "--any-service")
-		bind("alice", away, phone.Password, 0)
+// commandLine is what TestCommandLine does with one directory.
+func commandLine(t *testing.T, u *upstream, a *appbind, d *desk) {
+	bind := func(uid, context, password string, code int) {
+		t.Helper()
+		expectBind(t, a.uri(), userDN(uid)+context, password, code)
+	}
+	const home, away = ",rip=192.0.2.7,cn=appbind", ",rip=198.51.100.9,cn=appbind"
+	phone := d.create("--user", "alice", "--label", "phone", "--expires", "90d")
+	first := d.create("--user", userDN("frank"), "--label", "first one") // who has not the class yet
+	bind("alice", home, phone.Password, 0)
+	bind("frank", "", first.Password, 0)
+	text := d.ok("passwords", "create", "--user", "alice", "--label", "tablet")
+	tablet := strings.TrimSpace(strings.TrimPrefix(passwordLine.FindString(text), "password"))
+	bind("alice", "", tablet, 0)
 
-		u.change(changeOf("alice", "add", "appPassword", "$app$old;exp=20200101000000Z${SSHA256}10jYhPuy0yEWL7wlpSR/jaDGZ66nGJNUbt0l8wz79fZzYWx0c2FsdA=="))
-		for range 2 { // the second time from a list that the first one wrote
-			d.roundTrip(t, bind, phone.Password, tablet)
-		}
-		u.change(changeOf("alice", "add", "appPassword", "$app$old;exp=20200101000000Z${SSHA256}10jYhPuy0yEWL7wlpSR/jaDGZ66nGJNUbt0l8wz79fZzYWx0c2FsdA=="))
-		if out := d.ok("passwords", "purge", "--json"); strings.Count(out, `"user"`) != 1 || !strings.Contains(out, `"label":"old"`) {
-			t.Errorf("purge: %s", out)
-		}
-		d.ok("passwords", "renew", "--user", "alice", "--label", "tablet", "--expires", "2d")
-		if out := d.ok("passwords", "list", "--expiring", "3d"); !strings.Contains(out, "tablet") || strings.Contains(out, "Café") {
-			t.Errorf("list: %s", out)
-		}
+	d.fails(4, `"PHONE" is in use`, "passwords", "create", "--user", "alice", "--label", "PHONE")
+	d.fails(3, "no such entry", "passwords", "create", "--user", "nobody", "--label", "x")
+	d.fails(3, "", "passwords", "create", "--user", "*", "--label", "x")
+	d.fails(3, "", "passwords", "revoke", "--user", "alice)(uid=*", "--all", "--yes")
+	d.fails(3, "users.bases", "passwords", "list", "--user", u.service)
 
-		d.ok("passwords", "revoke", "--user", "alice", "--id", phone.ID, "--yes")
-		bind("alice", away, phone.Password, 49)
-		bind("alice", "", tablet, 0)
-		d.fails(3, "no app password", "passwords", "revoke", "--user", "alice", "--id", phone.ID, "--yes")
-		if out := d.ok("passwords", "stats", "--json"); !strings.Contains(out, `"live":2,`) || !strings.Contains(out, `"users_with_app":2,`) {
-			t.Errorf("stats: %s", out)
-		}
-		u.whoUsesWhat(a, d, phone.Password)
+	d.ok("passwords", "scope", "--user", "alice", "--label", "phone", "--net", "192.0.2.0/24", "--service", "imap")
+	bind("alice", home, phone.Password, 0)
+	bind("alice", away, phone.Password, 49)
+	bind("alice", ",svc=smtp"+home, phone.Password, 49)
+	d.ok("passwords", "rename", "--user", "alice", "--id", phone.ID, "--to", "Café, phone=1")
+	d.ok("passwords", "scope", "--user", "alice", "--label", "Café, phone=1", "--any-net", "--any-service")
+	bind("alice", away, phone.Password, 0)
 
-		a.stop(syscall.SIGTERM)
-		canaries := []string{phone.Password, tablet, first.Password, strings.ReplaceAll(phone.Password, "-", "")}
-		said := d.said.String() + a.output() + u.all()
-		if u.slapd != nil {
-			said += u.slapd.log() + must(t, "", "ldapsearch", "-x", "-LLL", "-o", "ldif-wrap=no", "-H", u.uri, "-D", u.root, "-w", u.rootPW, "-b", "cn=accesslog", "reqMod")
-		}
-		if found := leaks(said, canaries); len(found) > 0 {
-			t.Errorf("%d leaks: %q", len(found), found)
-		}
-		if found := leaks(d.said.String()+a.output(), append(canaries, u.managePW, u.servicePW, "SSHA256")); len(found) > 0 {
-			t.Errorf("%d leaks: %q", len(found), found)
-		}
+	u.change(changeOf("alice", "add", "appPassword", "$app$old;exp=20200101000000Z${SSHA256}10jYhPuy0yEWL7wlpSR/jaDGZ66nGJNUbt0l8wz79fZzYWx0c2FsdA=="))
+	for range 2 { // the second time from a list that the first one wrote
+		d.roundTrip(t, bind, phone.Password, tablet)
+	}
+	u.change(changeOf("alice", "add", "appPassword", "$app$old;exp=20200101000000Z${SSHA256}10jYhPuy0yEWL7wlpSR/jaDGZ66nGJNUbt0l8wz79fZzYWx0c2FsdA=="))
+	if out := d.ok("passwords", "purge", "--json"); strings.Count(out, `"user"`) != 1 || !strings.Contains(out, `"label":"old"`) {
+		t.Errorf("purge: %s", out)
+	}
+	d.ok("passwords", "renew", "--user", "alice", "--label", "tablet", "--expires", "2d")
+	if out := d.ok("passwords", "list", "--expiring", "3d"); !strings.Contains(out, "tablet") || strings.Contains(out, "Café") {
+		t.Errorf("list: %s", out)
+	}
+
+	d.ok("passwords", "revoke", "--user", "alice", "--id", phone.ID, "--yes")
+	bind("alice", away, phone.Password, 49)
+	bind("alice", "", tablet, 0)
+	d.fails(3, "no app password", "passwords", "revoke", "--user", "alice", "--id", phone.ID, "--yes")
+	if out := d.ok("passwords", "stats", "--json"); !strings.Contains(out, `"live":2,`) || !strings.Contains(out, `"users_with_app":2,`) {
+		t.Errorf("stats: %s", out)
+	}
+	u.whoUsesWhat(a, d, phone.Password)
+
+	a.stop(syscall.SIGTERM)
+	canaries := []string{phone.Password, tablet, first.Password, strings.ReplaceAll(phone.Password, "-", "")}
+	said := d.said.String() + a.output() + u.all()
+	if u.slapd != nil {
+		said += u.slapd.log() + must(t, "", "ldapsearch", "-x", "-LLL", "-o", "ldif-wrap=no", "-H", u.uri, "-D", u.root, "-w", u.rootPW, "-b", "cn=accesslog", "reqMod")
+	}
+	if found := leaks(said, canaries); len(found) > 0 {
+		t.Errorf("%d leaks: %q", len(found), found)
+	}
+	if found := leaks(d.said.String()+a.output(), append(canaries, u.managePW, u.servicePW, "SSHA256")); len(found) > 0 {
+		t.Errorf("%d leaks: %q", len(found), found)
+	}
+	if !u.elsewhere {
 		filesHoldNone(t, stateDir(t, a), append(canaries, u.managePW, "SSHA256")...)
-	})
+	}
 }
 
 // roundTrip exports everything, revokes all of alice's, and imports it again; the old one is refused.

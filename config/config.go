@@ -101,7 +101,7 @@ type Listener struct {
 	OnUnavailable string `yaml:"on_unavailable" oneof:"result,disconnect"`
 	// ProxyProtocolFrom are the networks whose PROXY protocol header (v1 or v2) is believed, and required.
 	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`
-	// AllowFrom are the networks from which clients are served, as the PROXY header names them where one is believed; empty (default): from anywhere. Others are closed before their first message.
+	// AllowFrom are the networks from which clients are served, as the PROXY header names them where one is believed; empty: from anywhere. Others are closed before their first message.
 	AllowFrom []netip.Prefix `yaml:"allow_from"`
 	// Clients says who connects: mail_servers (default), or direct, where the peer is the user.
 	Clients string `yaml:"clients" oneof:"mail_servers,direct"`

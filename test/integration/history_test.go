@@ -82,7 +82,7 @@ func ageUses(t testing.TB, a *appbind, d time.Duration) {
 	}
 }
 
-const historyConfig = "observe: {listen: 127.0.0.1:0}\n"
+const historyConfig = metricsListener
 
 // TestHistory: who used what, when, from where, over a stop, a kill and a reload; and nothing of a password.
 func TestHistory(t *testing.T) {

@@ -92,10 +92,14 @@ type conversation struct {
 // talk connects.
 func (d *dovecot) talk(t testing.TB, port int) *conversation {
 	t.Helper()
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var c net.Conn
+	eventually(t, "Dovecot takes a connection", func() bool {
+		var err error
+		if c, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil && !d.running() {
+			t.Fatalf("Dovecot has ended: %v", err)
+		}
+		return err == nil
+	})
 	t.Cleanup(func() { c.Close() })
 	if err := c.SetDeadline(time.Now().Add(3 * patience)); err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ const patience = 20 * time.Second
 
 // together is how many tests run at one time, unless -parallel says otherwise: they wait for
 // processes and timeouts most of the time.
-const together = 6
+const together = 4
 
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -19,7 +19,7 @@ type balance struct {
 // holdings are descriptors and goroutines without those of links to the
 // directory, which come and go, each with one of both, and without those of the
 // history's database, which is opened when it can be and closed when it is idle: three or so
-// files, and the goroutines of database/sql.
+// files, and the goroutines of database/sql. The jobs, which a reload may switch on, are not counted either.
 type holdings struct{ descriptors, goroutines int }
 
 // metricsListener is added to configurations that have none.
@@ -107,7 +107,7 @@ func (a *appbind) holds() (h holdings, clients int, ok bool) {
 	}
 	h.goroutines = -links
 	for stack := range strings.SplitSeq(goroutines, "\n\n") {
-		if !strings.Contains(stack, "database/sql.") {
+		if !strings.Contains(stack, "database/sql.") && !strings.Contains(stack, "jobs.(*Runner).run(") {
 			h.goroutines++
 		}
 	}

@@ -78,10 +78,12 @@ func (s *Server) Start() error {
 	cmd := s.launch()
 	cmd.Stdout, cmd.Stderr = s, s
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	// The server dies with the thread that starts it, and this one lives until the server has ended.
+	// The server dies with the thread that starts it, and this one lives until the server has ended, and
+	// longer: others of the process may have started from it before.
 	started, done := make(chan error, 1), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {

@@ -110,7 +110,6 @@ func TestFind(t *testing.T) {
 
 // TestAccountEnds: with auto, and with it alone, an account has the first of its end dates.
 func TestAccountEnds(t *testing.T) {
-	t.Parallel()
 	d := directory()
 	day := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
 	never := time.Time{}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -68,7 +69,14 @@ func (b *Browser) Close() {
 	_ = os.RemoveAll(b.dir)
 }
 
-// Tab is one page with cookies of its own.
+// Limits of one step of a tab. Machines that run the tests do other work at the same time.
+const (
+	stepLimit  = time.Minute           // of a step
+	clickAgain = 20 * time.Second      // after a click that brought no page
+	pollPause  = 20 * time.Millisecond // between two looks at a page that is to come
+)
+
+// Tab is one page with cookies of its own. Each of its methods gives up after a minute.
 type Tab struct {
 	ctx context.Context
 
@@ -77,21 +85,40 @@ type Tab struct {
 	requests []string
 }
 
-// Tab opens one; close ends it. timeout bounds all that is done with it.
-func (b *Browser) Tab(timeout time.Duration) (t *Tab, closeTab func(), err error) {
+// Tab opens one; close ends it.
+func (b *Browser) Tab() (t *Tab, closeTab func(), err error) {
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	if err := chromedp.Do(ctx); err != nil {
 		cancel()
 		return nil, nil, err
 	}
-	t = &Tab{}
+	t = &Tab{ctx: ctx}
 	if err := chromedp.Listen(ctx, t.event); err != nil {
 		cancel()
 		return nil, nil, err
 	}
-	bounded, stop := context.WithTimeout(ctx, timeout)
-	t.ctx = bounded
-	return t, func() { stop(); cancel() }, nil
+	return t, cancel, nil
+}
+
+// do takes steps that have no result.
+func (t *Tab) do(steps ...chromedp.Action[chromedp.Void]) error {
+	ctx, stop := context.WithTimeout(t.ctx, stepLimit)
+	defer stop()
+	return chromedp.Do(ctx, steps...)
+}
+
+// run takes a step that has one.
+func run[T any](t *Tab, step chromedp.Action[T]) (T, error) {
+	ctx, stop := context.WithTimeout(t.ctx, stepLimit)
+	defer stop()
+	return chromedp.Run(ctx, step)
+}
+
+// call has Chromium do something.
+func call[P, R any](t *Tab, command cdp.Command[P, R], params P) (R, error) {
+	ctx, stop := context.WithTimeout(t.ctx, stepLimit)
+	defer stop()
+	return chromedp.Call(ctx, command, params)
 }
 
 func (t *Tab) event(ev any) {
@@ -129,22 +156,54 @@ func (t *Tab) Wrong() []string {
 }
 
 // Open goes to an address.
-func (t *Tab) Open(address string) error { return chromedp.Do(t.ctx, chromedp.Navigate(address)) }
+func (t *Tab) Open(address string) error { return t.do(chromedp.Navigate(address)) }
 
 // Type writes into the field with an ID, as keys.
 func (t *Tab) Type(id, text string) error {
-	return chromedp.Do(t.ctx, chromedp.SendKeys(chromedp.ID(id), text))
+	return t.do(chromedp.SendKeys(chromedp.ID(id), text))
 }
 
-// Send clicks what a CSS selector finds and waits for the page that follows.
+// Send clicks what a CSS selector finds and waits for the page that follows. On a machine with much to do a click can get lost in
+// Chromium, for instance while the size of the window changes: where no page follows, there is a second one, as a person would.
 func (t *Tab) Send(selector string) error {
-	_, err := chromedp.RunResponse(t.ctx, chromedp.Click(chromedp.CSS(selector)))
-	return err
+	ctx, stop := context.WithTimeout(t.ctx, stepLimit)
+	defer stop()
+	old, err := run(t, began)
+	if err != nil {
+		return err
+	}
+	if err := t.Click(selector); err != nil {
+		return fmt.Errorf("no click on %s: %w", selector, err)
+	}
+	again, pause := time.NewTimer(clickAgain), time.NewTicker(pollPause)
+	defer again.Stop()
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no page followed the click on %s: %w", selector, ctx.Err())
+		case <-again.C:
+			if err := t.Click(selector); err != nil {
+				return fmt.Errorf("no second click on %s: %w", selector, err)
+			}
+		case <-pause.C:
+			// While one page gives way to the next there is none to ask, and that is an error.
+			if now, err := run(t, loaded); err == nil && now != 0 && now != old {
+				return nil
+			}
+		}
+	}
 }
+
+// What tells a page from the one before it: when it began, in milliseconds; and the same once it has loaded, until then 0.
+var (
+	began  = chromedp.Evaluate[float64]("performance.timeOrigin")
+	loaded = chromedp.Evaluate[float64]("document.readyState == 'complete' ? performance.timeOrigin : 0")
+)
 
 // Click clicks what a CSS selector finds.
 func (t *Tab) Click(selector string) error {
-	return chromedp.Do(t.ctx, chromedp.Click(chromedp.CSS(selector)))
+	return t.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
 // Text is the text of the page, or of the element that a CSS selector finds, hidden or not.
@@ -153,12 +212,12 @@ func (t *Tab) Text(selector string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("document.querySelector("+string(quoted)+")?.textContent ?? ''"))
+	return run(t, chromedp.Evaluate[string]("document.querySelector("+string(quoted)+")?.textContent ?? ''"))
 }
 
 // Path is where the tab is.
 func (t *Tab) Path() (string, error) {
-	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("location.pathname"))
+	return run(t, chromedp.Evaluate[string]("location.pathname"))
 }
 
 // NoScript turns the scripts of pages off.
@@ -170,7 +229,7 @@ func (t *Tab) Visible(selector string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("document.querySelector("+string(quoted)+")?.innerText ?? ''"))
+	return run(t, chromedp.Evaluate[string]("document.querySelector("+string(quoted)+")?.innerText ?? ''"))
 }
 
 // Authenticator is a security key that Chromium plays to a tab. It stays with the tab.
@@ -181,10 +240,10 @@ type Authenticator struct {
 
 // Authenticator gives the tab one, which consents to everything and verifies its user. It must be there before a page asks for it.
 func (t *Tab) Authenticator() (*Authenticator, error) {
-	if _, err := chromedp.Call(t.ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
+	if _, err := call(t, webauthn.Enable, webauthn.EnableParams{}); err != nil {
 		return nil, err
 	}
-	added, err := chromedp.Call(t.ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+	added, err := call(t, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21, Transport: webauthn.AuthenticatorTransportInternal,
 		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true}})
 	if err != nil {
@@ -195,22 +254,31 @@ func (t *Tab) Authenticator() (*Authenticator, error) {
 
 // Verify says whether the authenticator knows its user by the finger from now on.
 func (a *Authenticator) Verify(verified bool) error {
-	_, err := chromedp.Call(a.t.ctx, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: verified})
+	_, err := call(a.t, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: verified})
 	return err
 }
 
 // Cookies is what a script of the page sees of cookies.
 func (t *Tab) Cookies() (string, error) {
-	return chromedp.Run(t.ctx, chromedp.Evaluate[string]("document.cookie"))
+	return run(t, chromedp.Evaluate[string]("document.cookie"))
 }
 
-// Phone makes the tab a phone's, and Desk a screen's.
+// Phone makes the tab a phone's, and Desk a screen's. The page must be allowed its scripts.
 func (t *Tab) Phone() error {
-	return chromedp.Do(t.ctx, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulateScale(2)))
+	return t.window(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulateScale(2)))
 }
 
 // Desk is the reverse of Phone.
-func (t *Tab) Desk() error { return chromedp.Do(t.ctx, chromedp.EmulateViewport(1280, 900)) }
+func (t *Tab) Desk() error { return t.window(chromedp.EmulateViewport(1280, 900)) }
+
+// window gives the tab another window, and waits until the page was drawn in it: what is clicked before that may be elsewhere.
+func (t *Tab) window(size chromedp.Action[chromedp.Void]) error {
+	if err := t.do(size); err != nil {
+		return err
+	}
+	_, err := run(t, chromedp.Evaluate[bool]("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))", chromedp.EvalAwaitPromise))
+	return err
+}
 
 // Dark says whether the user wants dark pages.
 func (t *Tab) Dark(dark bool) error {
@@ -219,13 +287,13 @@ func (t *Tab) Dark(dark bool) error {
 		value = "dark"
 	}
 	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}
-	_, err := chromedp.Call(t.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
+	_, err := call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
 	return err
 }
 
 // Picture writes the whole page as a PNG file.
 func (t *Tab) Picture(file string) error {
-	png, err := chromedp.Run(t.ctx, chromedp.FullScreenshot(100))
+	png, err := run(t, chromedp.FullScreenshot(100))
 	if err != nil {
 		return err
 	}
@@ -234,17 +302,17 @@ func (t *Tab) Picture(file string) error {
 
 // Wide reports whether the page is wider than the window, so that a reader must scroll sideways.
 func (t *Tab) Wide() (bool, error) {
-	return chromedp.Run(t.ctx, chromedp.Evaluate[bool]("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+	return run(t, chromedp.Evaluate[bool]("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 }
 
 // Weight is the bytes of the page and of what it has loaded, compressed or not as they came, cached or not.
 func (t *Tab) Weight() (int, error) {
-	return chromedp.Run(t.ctx, chromedp.Evaluate[int](`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((n, e) => n + e.encodedBodySize, 0)`))
+	return run(t, chromedp.Evaluate[int](`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((n, e) => n + e.encodedBodySize, 0)`))
 }
 
 // Scripts says whether pages may run scripts, from the next one on.
 func (t *Tab) Scripts(on bool) error {
-	_, err := chromedp.Call(t.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+	_, err := call(t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
 	return err
 }
 
@@ -254,7 +322,7 @@ func (t *Tab) Shown(selector string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return chromedp.Run(t.ctx, chromedp.Evaluate[bool]("!!document.querySelector("+string(quoted)+")?.checkVisibility()"))
+	return run(t, chromedp.Evaluate[bool]("!!document.querySelector("+string(quoted)+")?.checkVisibility()"))
 }
 
 // Axe runs the accessibility checker of a file (npm's axe-core) on the page and is what it found.
@@ -263,9 +331,9 @@ func (t *Tab) Axe(file string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	const run = `;axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']}})
+	const check = `;axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']}})
 .then(r => JSON.stringify(r.violations.map(v => v.id + ': ' + v.help + ': ' + v.nodes.map(n => n.html).slice(0, 3).join(' | '))))`
-	text, err := chromedp.Run(t.ctx, chromedp.Evaluate[string](string(source)+run, chromedp.EvalAwaitPromise))
+	text, err := run(t, chromedp.Evaluate[string](string(source)+check, chromedp.EvalAwaitPromise))
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ type visitor struct {
 
 func (w *site) visitor() *visitor {
 	w.t.Helper()
-	tab, end, err := w.b.Tab(3 * time.Minute)
+	tab, end, err := w.b.Tab()
 	if err != nil {
 		w.t.Fatal(err)
 	}

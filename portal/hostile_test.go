@@ -75,6 +75,22 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// removeBoth takes away both second factors of who is signed in at one time.
+func (b *browser) removeBoth() {
+	b.r.t.Helper()
+	ids := regexp.MustCompile(`name="id" value="([0-9a-f]{64})"`).FindAllStringSubmatch(b.get("/factors").body, -1)
+	if len(ids) != 2 {
+		b.r.t.Fatalf("%q", ids)
+	}
+	var both sync.WaitGroup
+	for _, id := range ids {
+		one := b.r.browser()
+		one.cookies[cookieName] = b.cookies[cookieName]
+		both.Go(func() { one.post("/factors/remove", "id", id[1]) })
+	}
+	both.Wait()
+}
+
 // TestLastFactors: of two factors that are taken away at one time one stays.
 func TestLastFactors(t *testing.T) {
 	t.Parallel()
@@ -82,17 +98,7 @@ func TestLastFactors(t *testing.T) {
 	other := strings.Replace(aTOTP, "GEZDGNBVGY3TQOJQGEZDGNBV", "MFRGGZDFMZTWQ2LKNNWG23TP", 1)
 	r.enrol("alice", other)
 	b := r.browser().enter("alice")
-	ids := regexp.MustCompile(`name="id" value="([0-9a-f]{64})"`).FindAllStringSubmatch(b.get("/factors").body, -1)
-	if len(ids) != 2 {
-		t.Fatalf("%q", ids)
-	}
-	var both sync.WaitGroup
-	for _, id := range ids {
-		one := r.browser()
-		one.cookies[cookieName] = b.cookies[cookieName]
-		both.Go(func() { one.post("/factors/remove", "id", id[1]) })
-	}
-	both.Wait()
+	b.removeBoth()
 	if list := r.values("alice"); len(list) != 1 {
 		t.Errorf("%d factors are left", len(list))
 	}

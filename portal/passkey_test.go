@@ -577,17 +577,7 @@ func TestPasskeyLast(t *testing.T) {
 		} else {
 			r.enrol("alice")
 		}
-		ids := regexp.MustCompile(`name="id" value="([0-9a-f]{64})"`).FindAllStringSubmatch(b.get("/factors").body, -1)
-		if len(ids) != 2 {
-			t.Fatalf("%q", ids)
-		}
-		var both sync.WaitGroup
-		for _, id := range ids {
-			one := r.browser()
-			one.cookies[cookieName] = b.cookies[cookieName]
-			both.Go(func() { one.post("/factors/remove", "id", id[1]) })
-		}
-		both.Wait()
+		b.removeBoth()
 		if len(r.values("alice"))+len(r.passkeys("alice")) == 0 {
 			t.Fatal("none is left")
 		}

@@ -142,16 +142,7 @@ func TestCarrierOtherConnections(t *testing.T) {
 // a record, here one in vain and one that finds it, and for a record that it writes.
 func TestCarrierAllocations(t *testing.T) {
 	a, b := carriedPair(t)
-	w, r := NewWriter(a, 1000, time.Minute), NewReader(b, MaxBeforeBind)
-	m := parsed(t, AppendResult(nil, 300, OpSearchResultDone, 0, ""))
-	round := func() {
-		if err := w.Write(func(dst []byte) []byte { return m.AppendTo(dst, 7) }); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Next(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	round := oneMessage(t, a, b)
 	if n := testing.AllocsPerRun(2000, round); n > 3 {
 		t.Errorf("%v allocations", n)
 	}

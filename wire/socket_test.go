@@ -161,12 +161,11 @@ func TestFlushBehindOnASocket(t *testing.T) {
 	}
 }
 
-// TestSocketAllocations: messages on a plain socket cost no allocation.
-func TestSocketAllocations(t *testing.T) {
-	here, there := tcpPair(t)
-	w, r := NewWriter(here, 1000, time.Minute), NewReader(there, MaxBeforeBind)
+// oneMessage is a function that sends a message from one connection to the other.
+func oneMessage(t *testing.T, from, to net.Conn) func() {
+	w, r := NewWriter(from, 1000, time.Minute), NewReader(to, MaxBeforeBind)
 	m := parsed(t, AppendResult(nil, 300, OpSearchResultDone, 0, ""))
-	round := func() {
+	return func() {
 		if err := w.Write(func(dst []byte) []byte { return m.AppendTo(dst, 7) }); err != nil {
 			t.Fatal(err)
 		}
@@ -174,6 +173,12 @@ func TestSocketAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestSocketAllocations: messages on a plain socket cost no allocation.
+func TestSocketAllocations(t *testing.T) {
+	here, there := tcpPair(t)
+	round := oneMessage(t, here, there)
 	// A collection may empty the pools in between.
 	if n := testing.AllocsPerRun(5000, round); n > 0.1 {
 		t.Errorf("%v allocations", n)

@@ -208,6 +208,17 @@ func (v *visitor) create(label string) string {
 	return password
 }
 
+// seesUse waits until the list shows a login by IMAP from an address.
+func (v *visitor) seesUse(address string) {
+	v.t.Helper()
+	within(v.t, "the page shows the last use", historyPatience, func() bool {
+		v.open("/passwords")
+		text, err := v.Text("#list")
+		v.do("list", err)
+		return strings.Contains(text, address) && strings.Contains(text, "imap")
+	})
+}
+
 // enrolCode has one issued at the command line.
 func (w *site) enrolCode(user string) string {
 	w.t.Helper()
@@ -235,12 +246,7 @@ func TestPortal(t *testing.T) {
 	d.expectLogin(t, "alice", phone, "203.0.113.5", loginOK)
 	d.expectLogin(t, "alice", laptop, "203.0.113.6", loginOK)
 	d.expectLogin(t, "alice", "alice-main", "203.0.113.5", loginRefused) // a second factor is enrolled
-	within(t, "the page shows the last use", historyPatience, func() bool {
-		alice.open("/passwords")
-		text, err := alice.Text("#list")
-		alice.do("list", err)
-		return strings.Contains(text, "203.0.113.5") && strings.Contains(text, "imap")
-	})
+	alice.seesUse("203.0.113.5")
 	alice.look("passwords")
 	alice.do("history", alice.Send("#list li:last-child h2 a"))
 	alice.look("app-password")

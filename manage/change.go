@@ -75,7 +75,7 @@ func (r *Rules) Issue(s *Set, q Request, now time.Time) (Issued, Change, error) 
 
 // full says that there is no room for one more.
 func full(live int) error {
-	return violationf("the user has %d app passwords already, the most allowed; revoke one first", live)
+	return violationf("the user has %d app passwords already, the most allowed; revoke one first", live).of(RuleFull, live)
 }
 
 // Renew gives an app password another expiry; the password stays. expires: the

@@ -51,7 +51,28 @@ import (
 
 // Violation says that a rule is broken, and what to do instead. It is answered
 // constraintViolation (19); its text is for the client, and holds nothing secret.
-type Violation struct{ Reason string }
+type Violation struct {
+	Reason string
+	// Rule names the rule, for those who say it in their own words, with Args; empty: no name.
+	Rule Rule
+	Args []any
+}
+
+// Rule names a rule that somebody can break without writing a value by hand.
+type Rule string
+
+// The rules, and their arguments.
+const (
+	RuleOff          Rule = "off"
+	RuleLabelEmpty   Rule = "labelempty"
+	RuleLabelControl Rule = "labelcontrol"
+	RuleLabelSpace   Rule = "labelspace"
+	RuleLabelTaken   Rule = "labeltaken" // string: the label
+	RuleFull         Rule = "full"       // int: app passwords that are live
+	RuleMustExpire   Rule = "mustexpire" // int: days at most
+	RuleExpiryOver   Rule = "expiryover"
+	RuleExpiryLate   Rule = "expirylate" // int: days at most
+)
 
 // Error is the reason.
 func (v *Violation) Error() string { return v.Reason }

@@ -15,12 +15,18 @@ import (
 // expiry of max_lifetime.
 const skew = 5 * time.Minute
 
-func violationf(format string, args ...any) error {
+func violationf(format string, args ...any) *Violation {
 	return &Violation{Reason: fmt.Sprintf(format, args...)}
 }
 
+// of names the rule that is broken.
+func (v *Violation) of(rule Rule, args ...any) *Violation {
+	v.Rule, v.Args = rule, args
+	return v
+}
+
 // errOff refuses what makes or renews an app password while they are switched off.
-var errOff = &Violation{Reason: "app passwords are switched off (app_passwords.enabled): they can be listed, renamed, restricted and revoked, and none is made or renewed"}
+var errOff = &Violation{Rule: RuleOff, Reason: "app passwords are switched off (app_passwords.enabled): they can be listed, renamed, restricted and revoked, and none is made or renewed"}
 
 // room refuses a change after which more app passwords are live than may be, unless it makes no more of them.
 func (r *Rules) room(before, after *Set, now time.Time) error {
@@ -38,7 +44,7 @@ func (r *Rules) expiry(at time.Time, never bool, now time.Time) (time.Time, erro
 	}
 	switch {
 	case never && r.RequireExpiry:
-		return time.Time{}, violationf("an app password must expire here, within %s", days(r.MaxLifetime))
+		return time.Time{}, violationf("an app password must expire here, within %s", days(r.MaxLifetime)).of(RuleMustExpire, wholeDays(r.MaxLifetime))
 	case never:
 		return time.Time{}, nil
 	case at.IsZero():
@@ -52,9 +58,9 @@ func (r *Rules) expiry(at time.Time, never bool, now time.Time) (time.Time, erro
 func (r *Rules) checkExpiry(at, now time.Time) error {
 	switch latest := now.Add(r.MaxLifetime).UTC().Truncate(time.Second); {
 	case !now.Before(at):
-		return violationf("the expiry is over already; write a later one, exp=%s at the latest", stamp(latest))
+		return violationf("the expiry is over already; write a later one, exp=%s at the latest", stamp(latest)).of(RuleExpiryOver)
 	case at.After(latest.Add(skew)):
-		return violationf("an app password lives for %s at most; write exp=%s or an earlier time", days(r.MaxLifetime), stamp(latest))
+		return violationf("an app password lives for %s at most; write exp=%s or an earlier time", days(r.MaxLifetime), stamp(latest)).of(RuleExpiryLate, wholeDays(r.MaxLifetime))
 	}
 	return nil
 }
@@ -65,20 +71,23 @@ func stamp(t time.Time) string { return t.UTC().Format("20060102150405Z") }
 // days is a lifetime for people.
 func days(d time.Duration) string {
 	if d%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
+		return fmt.Sprintf("%d days", wholeDays(d))
 	}
 	return d.String()
 }
+
+// wholeDays are the days that a lifetime has at least.
+func wholeDays(d time.Duration) int { return int(d / (24 * time.Hour)) }
 
 // checkLabel refuses a label that nobody can read or that names nothing.
 func checkLabel(label string) error {
 	switch {
 	case labelKey(label) == labelKey(""):
-		return violationf("the label is empty: write $app$LABEL$HASH")
+		return violationf("the label is empty: write $app$LABEL$HASH").of(RuleLabelEmpty)
 	case strings.ContainsFunc(label, unicode.IsControl):
-		return violationf("the label contains control characters")
+		return violationf("the label contains control characters").of(RuleLabelControl)
 	case strings.TrimSpace(label) != label:
-		return violationf("the label begins or ends with a space")
+		return violationf("the label begins or ends with a space").of(RuleLabelSpace)
 	}
 	return nil
 }

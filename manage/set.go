@@ -151,7 +151,7 @@ func (s *Set) conflict(v *secrets.Value) error {
 		switch {
 		case other == v || other.Kind != secrets.App || v.Kind != secrets.App:
 		case SameLabel(other.Label, v.Label):
-			return violationf("the label %q is in use: revoke that app password first, or choose another label", v.Label)
+			return violationf("the label %q is in use: revoke that app password first, or choose another label", v.Label).of(RuleLabelTaken, v.Label)
 		case v.ID != "" && other.ID == v.ID:
 			return violationf("the id %s is in use: revoke that app password first, or generate another one", v.ID)
 		}

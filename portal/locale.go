@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/text/language"
+
+	"appbind/manage"
 )
 
 // fallbackLanguage has every message; the others may lack some.
@@ -60,6 +62,15 @@ func (l *locale) T(key string, args ...any) string {
 		return text
 	}
 	return fmt.Sprintf(text, args...)
+}
+
+// rule says what rule is broken: in this language where the catalogue has it, or as package manage says it.
+func (l *locale) rule(broken *manage.Violation) string {
+	key := "rule." + string(broken.Rule)
+	if text := l.T(key, broken.Args...); text != key && broken.Rule != "" {
+		return text
+	}
+	return broken.Reason
 }
 
 // Tag is the language's, as HTML wants it.

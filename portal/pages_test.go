@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"appbind/config"
+	"appbind/manage"
 )
 
 // TestCatalogues: every message that is named exists in every language, none is left over, and the
@@ -55,7 +56,7 @@ func TestCatalogues(t *testing.T) {
 	}
 }
 
-// TestNoMessageMissing: no page of the crawl's shows the name of a message.
+// TestLanguages: pages come in the language that is asked for, and none of the crawl's shows the name of a message.
 func TestLanguages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -79,6 +80,42 @@ func TestLanguages(t *testing.T) {
 	b.post("/language", "language", "de", "next", "/passwords").expect(t, "choose", 303, "/passwords", "")
 	b.get("/passwords").expect(t, "chosen", 200, "", "Neues App-Passwort")
 	b.post("/language", "language", "../../x", "next", "https://evil.example").expect(t, "nonsense", 303, "/", "")
+}
+
+// TestBrokenRules: what package manage refuses is said in the reader's language; what has no name there, in its words.
+func TestBrokenRules(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *config.Config) { c.AppPasswords.MaxPerUser = 2 })
+	r.enrol("alice", hisBottle)
+	b := r.browser().enter("alice")
+	b.change = func(q *http.Request) { q.Header.Set("Accept-Language", "de") }
+	for _, c := range []struct{ label, day, want string }{
+		{"", "", "der Name ist leer"},
+		{"a\x07b", "", "der Name enthält Zeichen, die niemand sieht"},
+		{"<i>", "2020-01-01", "dieser Tag ist schon vorbei"},
+		{"<i>", "2099-01-01", "ein App-Passwort gilt höchstens 365 Tage"},
+		{"his phone", "", "den Namen „his phone“ gibt es schon"},
+	} {
+		b.post("/passwords", "label", c.label, "expires", c.day).expect(t, c.label, 422, "", c.want)
+	}
+	b.post("/passwords", "label", "the second").expect(t, "the second", 201, "", "")
+	b.post("/passwords", "label", "the third").expect(t, "the third", 422, "", "es gibt schon 2 App-Passwörter")
+
+	locales, err := readLocales()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []manage.Violation{{Rule: manage.RuleOff}, {Rule: manage.RuleLabelSpace}, {Rule: manage.RuleMustExpire, Args: []any{7}}} {
+		broken.Reason = "unsaid"
+		for tag, l := range locales {
+			if text := l.rule(&broken); text == "unsaid" || strings.Contains(text, "rule.") || strings.Contains(text, "%") {
+				t.Errorf("%s: %s: %q", tag, broken.Rule, text)
+			}
+		}
+	}
+	if text := locales["de"].rule(&manage.Violation{Reason: "in its words"}); text != "in its words" {
+		t.Error(text)
+	}
 }
 
 func TestLocal(t *testing.T) {

@@ -221,7 +221,7 @@ func (v *visit) newAgain(err error) error {
 		return err
 	}
 	d := v.newData()
-	d.Label, d.Error = clip(v.r.PostFormValue("label")), violation.Reason
+	d.Label, d.Error = clip(v.r.PostFormValue("label")), v.l.rule(violation)
 	v.render(http.StatusUnprocessableEntity, "new", v.l.T("new.title"), d)
 	return nil
 }

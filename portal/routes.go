@@ -182,12 +182,12 @@ func (v *visit) message(code int, key string, args ...any) {
 	v.render(code, "message", v.l.T(key, args...), messageData{v.l.T(key, args...), "/"})
 }
 
-// failed answers an error of a handler. Words for the user are those of package manage, which hold nothing secret; all else is logged.
+// failed answers an error of a handler. Broken rules of package manage hold nothing secret and are told; all else is logged.
 func (v *visit) failed(err error) {
 	var violation *manage.Violation
 	switch {
 	case errors.As(err, &violation):
-		v.message(http.StatusUnprocessableEntity, "error.rule", violation.Reason)
+		v.message(http.StatusUnprocessableEntity, "error.rule", v.l.rule(violation))
 		return
 	case errors.Is(err, manage.ErrNoSuchPassword), errors.Is(err, manage.ErrSeveral):
 		v.message(http.StatusNotFound, "error.nopassword")

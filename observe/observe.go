@@ -40,6 +40,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"appbind/auth"
 	"appbind/backend"
@@ -56,6 +57,8 @@ const (
 	idleTime     = 2 * time.Minute  // above the usual pause between two scrapes
 	maxHeader    = 16 << 10
 	maxScrapes   = 4 // at one time
+	// maxConnections waits with accepting more: descriptors are for logins. One that says nothing makes room after requestTime.
+	maxConnections = 64
 )
 
 // Source is where the figures come from. The functions are called for each
@@ -141,10 +144,11 @@ func (e *Endpoint) Open(cfg config.Observe) (*Listening, error) {
 	case e.current != nil && e.current.cfg.Listen == cfg.Listen:
 		l.ln = e.current.ln // the same socket; only what is served there changes
 	default:
-		var err error
-		if l.ln, err = net.Listen("tcp", cfg.Listen); err != nil {
+		ln, err := net.Listen("tcp", cfg.Listen)
+		if err != nil {
 			return nil, fmt.Errorf("observe.listen: %w", err)
 		}
+		l.ln = netutil.LimitListener(ln, maxConnections)
 	}
 	return l, nil
 }

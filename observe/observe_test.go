@@ -1,12 +1,14 @@
 package observe
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,6 +263,46 @@ func TestReload(t *testing.T) {
 	last = e.Addr()
 	e.Close(context.Background())
 	expectClosed(t, last)
+}
+
+// TestFlood: connections beyond the bound wait until there is room, and are served then.
+func TestFlood(t *testing.T) {
+	e := newEndpoint(t, sourceOf(ok), config.Observe{Listen: "127.0.0.1:0"})
+	request := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", e.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	answered := func(c net.Conn, within time.Duration) error {
+		_ = c.SetReadDeadline(time.Now().Add(within))
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err == nil {
+			r.Body.Close()
+		}
+		return err
+	}
+	var held []net.Conn
+	for range maxConnections {
+		held = append(held, request())
+		if err := answered(held[len(held)-1], time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := request()
+	if err := answered(late, 200*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one too many: %v", err)
+	}
+	held[7].Close()
+	if err := answered(late, time.Minute); err != nil {
+		t.Errorf("when there was room: %v", err)
+	}
 }
 
 // expectClosed demands that nobody listens.

@@ -178,6 +178,8 @@ type Entry struct {
 	Ends time.Time
 	// Values are the values of the secrets attribute, in the order of the upstream.
 	Values [][]byte
+	// Index is kept with a list of values that several binds share (see type Index); nil: the entry is one bind's own.
+	Index *Index
 	// State is the entry's password and lock state.
 	State State
 	// Copied says that the entry comes from a copy, is shared, and must not be changed. Its State may be older than that

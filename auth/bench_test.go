@@ -54,6 +54,15 @@ func BenchmarkVerify(b *testing.B) {
 			})
 		}
 	}
+	b.Run("generated, shared/50", func(b *testing.B) {
+		s, bind := benchSite(b, 50, "generated")
+		s.entries["alice"].Index = new(Index)
+		v := New(s.cfg, instant{s.upstream, s.entries["alice"]}, s.mem, discard())
+		b.ReportAllocs()
+		for b.Loop() {
+			v.Verify(context.Background(), bind, s.upstream)
+		}
+	})
 	b.Run("revoked/50", func(b *testing.B) {
 		s, bind := benchSite(b, 50, "generated")
 		g, _ := secrets.Generate(nil)

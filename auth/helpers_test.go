@@ -97,7 +97,7 @@ func (u *upstream) Find(ctx context.Context, name string) (*Entry, error) {
 	}
 	found := *e
 	if u.copied != nil {
-		found.Copied = true
+		found.Copied, found.Index = true, new(Index)
 		u.copied(&found)
 	}
 	return &found, ctx.Err()

@@ -109,9 +109,10 @@ func (a *attempt) match(ctx context.Context, p presented) (m matched, err error)
 	}
 	selected := false
 	var room [32]byte
-	mark := append(append(room[:0], idMark...), p.selector...)
-	for _, raw := range a.d.Entry.Values {
-		if !bytes.Contains(raw, mark) { // most values need no further look
+	text := append(append(room[:0], idMark...), p.selector...)
+	marks, mark := a.d.Entry.marks(), selectorMark(p.selector)
+	for i, raw := range a.d.Entry.Values {
+		if marks == nil && !bytes.Contains(raw, text) || marks != nil && marks[i]&^markUnusable != mark { // most values need no further look
 			continue
 		}
 		v := a.mem.parsed.parse(raw)
@@ -194,8 +195,9 @@ func (a *attempt) tryEach(ctx context.Context, m matched, values []*secrets.Valu
 // whose attribute has no equality rule from returning two equal values.
 func (a *attempt) unselected() []*secrets.Value {
 	var list []*secrets.Value
-	for _, raw := range a.d.Entry.Values {
-		if !mayBeUnselected(raw) {
+	marks := a.d.Entry.marks()
+	for i, raw := range a.d.Entry.Values {
+		if marks == nil && !mayBeUnselected(raw) || marks != nil && marks[i] != markUnselected {
 			continue
 		}
 		v := a.mem.parsed.parse(raw)

@@ -186,7 +186,7 @@ func (a *attempt) isStored(password []byte) bool {
 // parsed again for as long: only the values that the password can be for are, see match.
 func (a *attempt) reviewValues() {
 	e, now := a.d.Entry, a.mem.now()
-	if len(e.Values) == 0 {
+	if len(e.Values) == 0 || faultless(e.marks()) {
 		return
 	}
 	id := a.mem.flawless.id(e.Values)

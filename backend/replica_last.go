@@ -102,7 +102,7 @@ func (t *table) reduce(r *record, now *auth.Entry) {
 		return
 	}
 	e := *r.entry // whoever found it may hold it
-	e.Values, e.Ends = values, now.Ends
+	e.Values, e.Index, e.Ends = values, new(auth.Index), now.Ends
 	less := *r
 	less.entry = &e
 	parentDN := ""

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"appbind/auth"
 	"appbind/wire"
 )
 
@@ -53,7 +54,7 @@ func (u *Upstream) record(sv *survey, t *table, se wire.SearchEntry) (*record, s
 	if err != nil {
 		return nil, "", err
 	}
-	e.Eligible, e.Copied, e.State.Server = true, true, t.server
+	e.Eligible, e.Copied, e.Index, e.State.Server = true, true, new(auth.Index), t.server
 	keys, odd := u.nameKeys(sv, t, se)
 	if odd {
 		t.mu.Lock()

@@ -296,7 +296,7 @@ func (s *scanner) moment() time.Time {
 }
 
 func (s *scanner) record() *record {
-	r := &record{id: s.text(), entry: &auth.Entry{Key: s.text(), DN: s.text(), Ends: s.moment(), User: true, Eligible: true, Copied: true}}
+	r := &record{id: s.text(), entry: &auth.Entry{Key: s.text(), DN: s.text(), Ends: s.moment(), User: true, Eligible: true, Copied: true, Index: new(auth.Index)}}
 	if n := s.count(1); n > 0 {
 		r.entry.Values = make([][]byte, n)
 	}

@@ -63,7 +63,7 @@ func decodePasswordModify(value []byte) (p passwordModify, err error) {
 func labelDN(identity []byte) (label, user string, is bool, r *refusal) {
 	text := string(identity)
 	if len(text) > 3 && strings.EqualFold(text[:3], "dn:") { // the form of an authzId (RFC 4513 5.2.1.8)
-		text = strings.TrimSpace(text[3:])
+		text = text[3:]
 	}
 	first, _, _ := strings.Cut(text, "=")
 	if !strings.EqualFold(strings.TrimSpace(first), attrLabel) {

@@ -149,14 +149,17 @@ func (p *process) resident() (int64, error) {
 	return kib << 10, err
 }
 
-// freeAddr is an address of loopback that was free a moment ago.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddrs sets each to an address of loopback that was free a moment ago, and no two to the same.
+func freeAddrs(list ...*string) error {
+	for _, addr := range list {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close() // when all have theirs
+		*addr = l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return nil
 }
 
 // raiseDescriptors lifts the limit of open files as far as allowed, for this

@@ -109,8 +109,8 @@ func (h *house) runSlapd(name, dir string) (*server, error) {
 
 // serve starts a program on a free port and waits until it answers.
 func (h *house) serve(name string, command func(addr string) (string, []string, error)) (*server, error) {
-	addr, err := freeAddr()
-	if err != nil {
+	var addr string
+	if err := freeAddrs(&addr); err != nil {
 		return nil, err
 	}
 	program, args, err := command(addr)
@@ -216,7 +216,7 @@ func (h *house) startAppbind(program, name, more, upstream string) (*server, err
 	if err != nil {
 		s.stop()
 		if s.cmd.ProcessState.ExitCode() == exitMistake {
-			err = fmt.Errorf("%w: this build refuses %q", errNotAvailable, strings.TrimSpace(more))
+			err = fmt.Errorf("%w: this build refuses %q: %s", errNotAvailable, strings.TrimSpace(more), s.output())
 		}
 		return nil, err
 	}
@@ -226,11 +226,8 @@ func (h *house) startAppbind(program, name, more, upstream string) (*server, err
 // launch starts a build of appbind before an upstream. observed: with metrics, health and profiles.
 func (h *house) launch(program, name, more, upstream string, observed bool) (*server, error) {
 	s := &server{}
-	for _, addr := range []*string{&s.addr, &s.deny, &s.tls, &s.seen} {
-		var err error
-		if *addr, err = freeAddr(); err != nil {
-			return nil, err
-		}
+	if err := freeAddrs(&s.addr, &s.deny, &s.tls, &s.seen); err != nil {
+		return nil, err
 	}
 	file := filepath.Join(h.dir, name+".yaml")
 	observe := ""

@@ -143,7 +143,7 @@ func openSite(root, dir string, p *plan) (*site, error) {
 	if out, err := exec.Command("slapadd", "-q", "-f", dir+"/slapd.conf", "-b", suffix, "-l", dir+"/site.ldif").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("slapadd: %w: %s", err, out)
 	}
-	if s.addr, err = freeAddr(); err != nil {
+	if err := freeAddrs(&s.addr); err != nil {
 		return nil, err
 	}
 	if err := s.startSlapd(); err != nil {
@@ -168,11 +168,8 @@ func (s *site) startSlapd() (err error) {
 // startAppbind starts appbind behind the relay and waits until it serves and, where
 // it is to hold the users in memory, holds them.
 func (s *site) startAppbind(program, lookup, level string) error {
-	for _, addr := range []*string{&s.listen, &s.metrics} {
-		var err error
-		if *addr, err = freeAddr(); err != nil {
-			return err
-		}
+	if err := freeAddrs(&s.listen, &s.metrics); err != nil {
+		return err
 	}
 	file := s.dir + "/appbind.yaml"
 	if err := os.WriteFile(file, fmt.Appendf(nil, appbindConfig, s.listen, s.relay.Addr(), lookup, s.metrics, level), 0o600); err != nil {

@@ -75,9 +75,13 @@ func TestIndexOfAnotherList(t *testing.T) {
 	e.Values = e.Values[1:]
 	s.expect(t, "a shorter list", s.bind("alice", laptop), 10, Accepted, ReasonAppPassword)
 	s.expect(t, "a shorter list", s.bind("alice", phone), 11, InvalidCredentials, ReasonNoAppPassword)
-	e.Values = [][]byte{[]byte(phoneValue)}
+	room := make([][]byte, 1, 2)
+	room[0] = []byte(phoneValue)
+	e.Values = room
 	s.expect(t, "another list", s.bind("alice", phone), 10, Accepted, ReasonAppPassword)
 	s.expect(t, "another list", s.bind("alice", laptop), 11, InvalidCredentials, ReasonNoAppPassword)
+	e.Values = append(room, []byte(laptopValue))
+	s.expect(t, "a longer list in the same array", s.bind("alice", laptop), 10, Accepted, ReasonAppPassword)
 }
 
 // TestIndexAtOnce: binds that share an entry make its index at one time.

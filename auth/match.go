@@ -112,7 +112,8 @@ func (a *attempt) match(ctx context.Context, p presented) (m matched, err error)
 	text := append(append(room[:0], idMark...), p.selector...)
 	marks, mark := a.d.Entry.marks(), selectorMark(p.selector)
 	for i, raw := range a.d.Entry.Values {
-		if marks == nil && !bytes.Contains(raw, text) || marks != nil && marks[i]&^markUnusable != mark { // most values need no further look
+		// Most values need no further look.
+		if marks != nil && marks[i]&^markUnusable != mark || marks == nil && !bytes.Contains(raw, text) {
 			continue
 		}
 		v := a.mem.parsed.parse(raw)
@@ -197,7 +198,7 @@ func (a *attempt) unselected() []*secrets.Value {
 	var list []*secrets.Value
 	marks := a.d.Entry.marks()
 	for i, raw := range a.d.Entry.Values {
-		if marks == nil && !mayBeUnselected(raw) || marks != nil && marks[i] != markUnselected {
+		if marks != nil && marks[i] != markUnselected || marks == nil && !mayBeUnselected(raw) {
 			continue
 		}
 		v := a.mem.parsed.parse(raw)

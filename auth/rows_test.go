@@ -268,8 +268,14 @@ func TestFallbackMatrix(t *testing.T) {
 // TestUnusableValues are skipped, logged once per value and hour, and counted.
 func TestUnusableValues(t *testing.T) {
 	t.Parallel()
+	t.Run("a bind's own entry", func(t *testing.T) { testUnusableValues(t, nil) })
+	t.Run("shared", func(t *testing.T) { testUnusableValues(t, new(Index)) })
+}
+
+func testUnusableValues(t *testing.T, index *Index) {
+	t.Parallel()
 	s := newSite(t, nil)
-	s.user("alice", aliceMain, "$app$broken$$y$j9T$abc$def", "$app$clear$secret text", "$app$good$"+ssha("good"))
+	s.user("alice", aliceMain, "$app$broken$$y$j9T$abc$def", "$app$clear$secret text", "$app$good$"+ssha("good")).Index = index
 	for range 3 {
 		if d := s.bind("alice", "good"); d.Row != 10 || d.Kind != Accepted {
 			t.Fatalf("row %d, %q", d.Row, d.Reason)

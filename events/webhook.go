@@ -247,14 +247,9 @@ func (w *webhook) close(ctx context.Context) {
 	defer stop()
 	<-w.done
 	w.giveUp()
-	for { // who emitted at the same moment
-		select {
-		case <-w.queue:
-			w.counts.webhookStopped.Add(1)
-			continue
-		default:
-		}
-		break
+	for len(w.queue) > 0 { // of those who emitted at the same moment; nobody else takes from it any more
+		<-w.queue
+		w.counts.webhookStopped.Add(1)
 	}
 	if n := w.counts.webhookStopped.Load() - before; n > 0 {
 		w.log.Error("events are lost to the webhook: its receiver did not take them before the end", "events", n)

@@ -201,6 +201,27 @@ func TestWebhookRetries(t *testing.T) {
 	})
 }
 
+// TestWebhookAtTheEnd: an event that came between the last delivery and the end is counted, and told.
+func TestWebhookAtTheEnd(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	counts := &Counts{}
+	w := startWebhook(config.Webhook{URL: "http://127.0.0.1:1"}, Options{Counts: counts, Log: slog.New(slog.NewTextHandler(&log, nil))}, &receiver{})
+	close(w.ending)
+	<-w.done
+	w.put(message{})
+	w.put(message{})
+	w.ending = make(chan struct{})
+	w.close(t.Context())
+	if n := counts.webhookStopped.Load(); n != 2 || !strings.Contains(log.String(), "events=2") {
+		t.Errorf("%d are counted\n%s", n, log.String())
+	}
+	w.put(message{})
+	if n := counts.webhookStopped.Load(); n != 3 || w.pending() != 0 {
+		t.Errorf("after the end %d, %d wait", n, w.pending())
+	}
+}
+
 // TestWebhookHangs: an attempt has an end, and nobody waits for it.
 func TestWebhookHangs(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"appbind/history"
+	"appbind/test/loopback"
 )
 
 // TestMain makes the test binary serve as appbind in the scripts.
@@ -38,13 +39,12 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			for _, name := range []string{"PORT", "PORT2"} {
-				port, err := freePort()
-				if err != nil {
-					return err
-				}
-				e.Setenv(name, port)
+			var first, second string
+			if err := loopback.Free(&first, &second); err != nil {
+				return err
 			}
+			e.Setenv("PORT", portOf(first))
+			e.Setenv("PORT2", portOf(second))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -56,15 +56,10 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePort is a TCP port of loopback that was free a moment ago.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+// portOf is the port of an address of loopback.
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }
 
 // await PORT waits until something listens on the port.

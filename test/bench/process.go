@@ -149,19 +149,6 @@ func (p *process) resident() (int64, error) {
 	return kib << 10, err
 }
 
-// freeAddrs sets each to an address of loopback that was free a moment ago, and no two to the same.
-func freeAddrs(list ...*string) error {
-	for _, addr := range list {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer l.Close() // when all have theirs
-		*addr = l.Addr().String()
-	}
-	return nil
-}
-
 // raiseDescriptors lifts the limit of open files as far as allowed, for this
 // program and those that it starts, and returns it.
 func raiseDescriptors() (uint64, error) {

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"appbind/test/loopback"
 )
 
 // errNotAvailable says that this build of appbind refuses a configuration.
@@ -110,7 +112,7 @@ func (h *house) runSlapd(name, dir string) (*server, error) {
 // serve starts a program on a free port and waits until it answers.
 func (h *house) serve(name string, command func(addr string) (string, []string, error)) (*server, error) {
 	var addr string
-	if err := freeAddrs(&addr); err != nil {
+	if err := loopback.Free(&addr); err != nil {
 		return nil, err
 	}
 	program, args, err := command(addr)
@@ -226,7 +228,7 @@ func (h *house) startAppbind(program, name, more, upstream string) (*server, err
 // launch starts a build of appbind before an upstream. observed: with metrics, health and profiles.
 func (h *house) launch(program, name, more, upstream string, observed bool) (*server, error) {
 	s := &server{}
-	if err := freeAddrs(&s.addr, &s.deny, &s.tls, &s.seen); err != nil {
+	if err := loopback.Free(&s.addr, &s.deny, &s.tls, &s.seen); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(h.dir, name+".yaml")

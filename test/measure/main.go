@@ -44,11 +44,12 @@ var imports = map[string][]string{
 	"observe":          {"auth", "backend", "config", "events", "history", "jobs", "proxy"},
 	"cmd/appbind":      {"auth", "backend", "backend/embedded", "config", "events", "history", "jobs", "mail", "manage", "observe", "portal", "proxy", "secrets", "wire"},
 	"portal":           {"auth", "backend", "config", "events", "history", "manage", "secrets", "wire"},
-	"test/bench":       {"secrets", "wire"},
+	"test/bench":       {"secrets", "test/loopback", "wire"},
 	"test/postgres":    {},
 	"test/relay":       {},
+	"test/loopback":    {},
 	"test/browser":     {},
-	"test/soak":        {"secrets", "test/relay", "wire"},
+	"test/soak":        {"secrets", "test/loopback", "test/relay", "wire"},
 	"test/directories": {},
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,17 +92,4 @@ func (p *process) status(key string) (int64, error) {
 	}
 	kib, err := strconv.ParseInt(fields[0], 10, 64)
 	return kib << 10, err
-}
-
-// freeAddrs sets each to an address of loopback that was free a moment ago, and no two to the same.
-func freeAddrs(list ...*string) error {
-	for _, addr := range list {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer l.Close() // when all have theirs
-		*addr = l.Addr().String()
-	}
-	return nil
 }

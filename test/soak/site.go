@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"appbind/test/loopback"
 	"appbind/test/relay"
 )
 
@@ -143,7 +144,7 @@ func openSite(root, dir string, p *plan) (*site, error) {
 	if out, err := exec.Command("slapadd", "-q", "-f", dir+"/slapd.conf", "-b", suffix, "-l", dir+"/site.ldif").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("slapadd: %w: %s", err, out)
 	}
-	if err := freeAddrs(&s.addr); err != nil {
+	if err := loopback.Free(&s.addr); err != nil {
 		return nil, err
 	}
 	if err := s.startSlapd(); err != nil {
@@ -168,7 +169,7 @@ func (s *site) startSlapd() (err error) {
 // startAppbind starts appbind behind the relay and waits until it serves and, where
 // it is to hold the users in memory, holds them.
 func (s *site) startAppbind(program, lookup, level string) error {
-	if err := freeAddrs(&s.listen, &s.metrics); err != nil {
+	if err := loopback.Free(&s.listen, &s.metrics); err != nil {
 		return err
 	}
 	file := s.dir + "/appbind.yaml"

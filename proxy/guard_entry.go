@@ -125,9 +125,8 @@ func (g *guard) care(description []byte) care {
 	return logCare(description)
 }
 
-// logAttributes are attributes that hold those of an entry as text: of cn=accesslog (OpenLDAP's slapo-accesslog)
-// and of cn=changelog (draft-good-ldap-changelog) that hold attribute values of
-// other entries as text.
+// logAttributes are attributes that hold values of others as text: those of cn=accesslog (OpenLDAP's slapo-accesslog) and of
+// cn=changelog (draft-good-ldap-changelog), and one of 389 DS that is in each entry.
 var logAttributes = [...]struct {
 	name, oid string
 	care      care

@@ -132,6 +132,7 @@ func TestLabelDN(t *testing.T) {
 		{"appPasswordLabel=phone,uid=alice,dc=org", "phone", "uid=alice,dc=org", true, false},
 		{"dn: APPPASSWORDLABEL = my\\, phone , uid=alice;dc=org", "my, phone", "uid=alice;dc=org", true, false},
 		{`appPasswordLabel="a;b",uid=alice,dc=org`, "a;b", "uid=alice,dc=org", true, false},
+		{`dn:appPasswordLabel=phone,uid=alice\ `, "phone", `uid=alice\ `, true, false}, // the space is part of the name
 		{"appPasswordLabel=phone", "", "", true, true},
 		{"appPasswordLabel=,uid=alice,dc=org", "", "uid=alice,dc=org", true, false}, // the rules refuse it
 		{"appPasswordLabel=a+uid=b,uid=alice,dc=org", "", "", true, true},

@@ -91,7 +91,7 @@ func FuzzGuard(f *testing.F) {
 
 // FuzzLabelDN: the identity of a Password Modify is taken apart without a panic, and into a user below the label.
 func FuzzLabelDN(f *testing.F) {
-	for _, s := range []string{"appPasswordLabel=phone,uid=alice,dc=org", "dn: apppasswordlabel = a\\,b , uid=x", "appPasswordLabel=#0401,uid=a", "appPasswordLabel=a+uid=b,dc=org", "u:alice", "dn: appPasswordLabel=,uid=a\\ "} {
+	for _, s := range []string{"appPasswordLabel=phone,uid=alice,dc=org", "dn: apppasswordlabel = a\\,b , uid=x", "appPasswordLabel=#0401,uid=a", "appPasswordLabel=a+uid=b,dc=org", "u:alice", "dn: appPasswordLabel=,uid=a\\ ", "dn:appPasswordLabel=,uid=a "} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, identity string) {
